@@ -1,0 +1,1 @@
+"""Checkpoints: folders on disk, the Hub, converters of official layouts, bundled weights."""

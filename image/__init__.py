@@ -1,0 +1,1 @@
+"""Image tokenizers, one file a family, with their data and quality metrics."""

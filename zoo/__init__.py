@@ -1,0 +1,1 @@
+"""What all tokenizers share: the interface, Tokens, quantizers, the catalogue, the command line."""
