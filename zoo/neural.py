@@ -1,0 +1,199 @@
+"""What every neural tokenizer shares: grouping of sizes, placement, and the rules of the verbs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .chance import Chance, select_generators
+from .facts import Facts
+from .stamping import check_values
+from .tokenizer import NoDecoder, Tokenizer
+from .tokens import Tokens
+
+if TYPE_CHECKING:
+    from .config import Config
+    from .quantizer import Quantized
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """What the training path gives.
+
+    signal     the decoded batch, unclamped, with gradient
+    quantized  the quantizer's result: latents, values, loss, usage
+    """
+
+    signal: Tensor
+    quantized: Quantized
+
+
+class NeuralTokenizer(Tokenizer, nn.Module):
+    """A tokenizer built from one frozen configuration, with parts `encoder`, `quantizer`, `decoder`.
+
+    A family writes `encode_latents`, `decode_latents`, `forward` and `codebook_embeddings`; and, where a latent
+    is not one token, `quantize` and `dequantize`. The verbs below run without gradient, ignore `train()`, and
+    never move a statistic.
+    """
+
+    config_type: ClassVar[type[Config]]
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self._facts = config.facts()
+
+    @property
+    def facts(self) -> Facts:
+        return self._facts
+
+    def identify(self, *, name: str, revision: str | None, fingerprint: str | None, licence: str | None) -> None:
+        """Set the identity facts; the loader calls this once the weights are in."""
+        self._facts = replace(
+            self._facts, name=name, revision=revision, fingerprint=fingerprint, licence=licence or self._facts.licence
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    @abstractmethod
+    def check_signal(self, signal: Tensor) -> None:
+        """ValueError or TypeError unless this stacked batch is what the model takes."""
+
+    @abstractmethod
+    def encode_latents(self, signal: Tensor, *, extents: Tensor | None = None) -> Tokens:
+        """Float values before quantizing (B, N, D), with the side information of `encode`, and gradients."""
+
+    @abstractmethod
+    def decode_latents(self, tokens: Tokens) -> Tensor:
+        """The signal of float values in the space the decoder reads, unclamped, with gradients."""
+
+    @abstractmethod
+    def codebook_embeddings(self) -> tuple[Tensor, ...]:
+        """(K, D) per codebook, in the space the decoder reads or sums; () when continuous."""
+
+    @abstractmethod
+    def forward(
+        self,
+        signal: Tensor,
+        *,
+        extents: Tensor | None = None,
+        lengths: Tensor | None = None,
+        captions: Sequence[str] | None = None,
+        generator: Chance = None,
+    ) -> Reconstruction:
+        """The training path, the one that DDP wraps. lengths (B,) keeps a prefix of each nested item."""
+
+    def quantize(self, latents: Tokens, generator: Chance = None) -> Tokens:
+        """Latent tokens to the tokens that `encode` returns."""
+        return replace(latents, values=self.quantizer.encode(latents.values, generator=generator))
+
+    def dequantize(self, tokens: Tokens) -> Tokens:
+        """The inverse: ids to the float values that `decode_latents` reads."""
+        return replace(tokens, values=self.quantizer.decode(tokens.values))
+
+    def finish_signal(self, signal: Tensor) -> Tensor:
+        """Float32 in the range of the modality; the last step of `decode`."""
+        return signal.float()
+
+    @torch.no_grad()
+    def encode(
+        self,
+        signal: Tensor | Sequence[Tensor],
+        *,
+        extents: Tensor | None = None,
+        keep: int | None = None,
+        generator: Chance = None,
+    ) -> Tokens:
+        """See `Tokenizer.encode`."""
+        if keep is not None:
+            keep = self.facts.check_keep(keep)
+        if not isinstance(signal, Tensor):
+            if extents is not None:
+                raise ValueError("extents go with a padded batch; a list of items has its own sizes")
+            return self._encode_list(signal, keep, generator)
+        self.check_signal(signal)
+        if extents is not None:
+            sizes = torch.as_tensor(extents)
+            items = [item[(..., *(slice(n) for n in sizes[i].tolist()))] for i, item in enumerate(signal)]
+            return self._encode_list(items, keep, generator)
+        if isinstance(generator, Sequence) and len(generator) != len(signal):
+            raise ValueError(f"{len(generator)} generators for {len(signal)} items: give one, or one per item")
+        with self._evaluating():
+            latents = self.encode_latents(signal.to(self.device, self.dtype))
+            tokens = self.quantize(latents, generator)
+        return tokens if keep is None else tokens.keep(keep)
+
+    def _encode_list(self, items: Sequence[Tensor], keep: int | None, generator: Chance) -> Tokens:
+        """Stacks items of one size, so each gets the ids it would get alone, and restores the order."""
+        if not len(items):
+            raise ValueError("nothing to encode: the list of items is empty")
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, item in enumerate(items):
+            if not isinstance(item, Tensor):
+                raise TypeError(f"item {index} is a {type(item).__name__}: pass it through tokenizer.preprocess first")
+            groups.setdefault(tuple(item.shape), []).append(index)
+        if isinstance(generator, torch.Generator) and len(groups) > 1:
+            raise ValueError(
+                f"one generator cannot serve {len(groups)} different sizes in a defined order; give one per item"
+            )
+        order: list[int] = []
+        batches = []
+        for members in groups.values():
+            stack = torch.stack([items[index] for index in members])
+            batches.append(self.encode(stack, keep=keep, generator=select_generators(generator, members)))
+            order += members
+        if len(batches) == 1:
+            return batches[0]
+        singles = Tokens.cat(batches).unbind()
+        return Tokens.cat([singles[order.index(index)] for index in range(len(items))])
+
+    @torch.no_grad()
+    def decode(self, tokens: Tokens, *, generator: Chance = None) -> Tensor:
+        """See `Tokenizer.decode`."""
+        if not self.facts.has_decoder:
+            raise NoDecoder(f"{self.facts.name} only encodes: it has no decoder; use its ids, or another tokenizer")
+        self.check_tokens(tokens)
+        check_values(tokens)
+        with self._evaluating():
+            latents = self.dequantize(tokens.to(self.device))
+            return self.finish_signal(self.decode_latents(latents))
+
+    @contextlib.contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Eval mode inside, the former mode of every part after."""
+        training = [module for module in self.modules() if module.training]
+        for module in training:
+            module.training = False
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """See `Tokenizer.save_pretrained`."""
+        from .loading import save
+
+        save(self, folder)
+
+    def finetune(self, **hyperparameters: Any) -> Any:
+        """The LightningModule that trains this tokenizer's modality, started from its weights. Needs `[train]`."""
+        raise NotImplementedError(f"{self.facts.modality} tokenizers have no training module yet")
+
+    def stream(self) -> Any:
+        """An object that encodes chunks; only causal models have one."""
+        raise NotImplementedError(f"{self.facts.name} does not stream: encode the whole item")
