@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .checkpoints.files import CheckpointError
+    from .checkpoints.error import CheckpointError
     from .zoo.catalogue import names
     from .zoo.facts import Facts
     from .zoo.loading import load
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CheckpointError": ".checkpoints.files",
+    "CheckpointError": ".checkpoints.error",
     "Facts": ".zoo.facts",
     "NeuralTokenizer": ".zoo.neural",
     "NoDecoder": ".zoo.tokenizer",
