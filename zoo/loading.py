@@ -1,0 +1,263 @@
+"""`tokenzoo.load` and its inverse: a name, a Hub id or a folder becomes a tokenizer, placed and identified."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, replace
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..checkpoints.error import CheckpointError
+from . import catalogue
+from .facts import Facts
+from .tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from ..checkpoints.files import Checkpoint
+    from .neural import NeuralTokenizer
+
+FORMAT_VERSION = 1
+# What config.json says beside the fields of the configuration dataclass.
+_ENVELOPE = ("tokenizer_type", "format_version", "name", "licence", "provenance")
+
+_log = logging.getLogger("tokenzoo")
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A checkpoint whose family, configuration and identity are known."""
+
+    tokenizer_type: str
+    config: dict[str, Any]
+    tensors: dict[str, Any]
+    name: str
+    licence: str | None
+    source: str
+    revision: str | None
+    file: str
+
+
+def load(
+    name: str | os.PathLike[str], *, revision: str | None = None, device: str = "cpu", dtype: Any = None
+) -> Tokenizer:
+    """The tokenizer of a catalogue name, a Hub id "owner/repo" or "owner/repo@revision", or a folder.
+
+    revision  branch, tag or sha on the Hub
+    device    any torch device; text tokenizers without weights ignore it
+    dtype     floating dtype of the weights, default float32 however they were stored
+
+    Official repositories load under their own ids. Every tensor must be there and none left over. Raises
+    CheckpointError naming repository, revision and file, and ValueError for an unknown name.
+    """
+    row = catalogue.find(name) if isinstance(name, str) else None
+    if row is None and isinstance(name, str) and "@" in name:
+        repo, _, pinned = name.partition("@")
+        row = catalogue.find(repo)
+        if row is not None and revision in (None, pinned):
+            revision = pinned
+    if row is not None and row.config is None and row.repo is None and row.bundled is None:
+        if revision is not None:
+            raise ValueError(f"{row.name} is built in and has no revision; leave revision out")
+        return catalogue.family(row.family)()
+    found = _from_row(row, revision) if row is not None else _from_source(name, revision)
+    if row is not None and row.notice:
+        _log.warning("%s: %s", row.name, row.notice)
+    tokenizer = build(found.tokenizer_type, found.config)
+    if hasattr(tokenizer, "parameters"):
+        _fill(tokenizer, found, device, dtype)
+    _log.info("%s: licence of the weights: %s", found.name, tokenizer.facts.licence or "not stated")
+    return tokenizer
+
+
+def build(tokenizer_type: str, config: dict[str, Any]) -> Tokenizer:
+    """A tokenizer of this configuration without weights: neural ones lie on the meta device."""
+    family = catalogue.family(tokenizer_type)
+    checked = family.config_type.from_dict(config)
+    if not _is_neural(family):
+        return family(checked)
+    import torch
+
+    with torch.device("meta"):
+        return family(checked).eval()
+
+
+def read_yaml(name: str) -> tuple[str, dict[str, Any]]:
+    """The tokenizer_type and the configuration fields of configs/`name`, a file of this package."""
+    import yaml
+
+    text = (package_files(__package__.rpartition(".")[0]) / "configs" / name).read_text(encoding="utf-8")
+    fields = yaml.safe_load(text)
+    tokenizer_type = fields.pop("tokenizer_type")
+    return tokenizer_type, {key: value for key, value in fields.items() if key not in _ENVELOPE}
+
+
+def save(tokenizer: Tokenizer, folder: str | os.PathLike[str], *, dtype: Any = None, provenance: str = "") -> None:
+    """Write a checkpoint folder of any tokenizer with a `config` and a `state_dict`; see `Tokenizer`.
+
+    dtype       storage dtype of the floats, default as they are in memory
+    provenance  where the weights come from; by default what they were loaded from
+    """
+    from ..checkpoints.card import model_card
+    from ..checkpoints.files import write_folder
+
+    facts = tokenizer.facts
+    envelope = {
+        "tokenizer_type": tokenizer.config_type.tokenizer_type,
+        "format_version": FORMAT_VERSION,
+        "name": facts.name,
+        "licence": facts.licence,
+        "provenance": provenance or getattr(tokenizer, "provenance", None),
+    }
+    config = envelope | tokenizer.config.to_dict()
+    tensors = {name: tensor for name, tensor in tokenizer.state_dict().items()}
+    write_folder(folder, config, tensors, model_card(facts.to_dict(), provenance=envelope["provenance"]), dtype=dtype)
+
+
+def _from_row(row: catalogue.Row, revision: str | None) -> _Found:
+    from ..checkpoints.files import read_folder
+
+    if row.bundled is not None:
+        if revision is not None:
+            raise ValueError(f"{row.name} ships with the package and has no revision; leave revision out")
+        folder = Path(str(package_files(__package__.rpartition(".")[0]) / "checkpoints" / "bundled" / row.bundled))
+        return _understand(read_folder(folder, source=row.name))
+    from ..checkpoints.hub import read_repo
+    from ..checkpoints.pickles import PICKLE_SUFFIXES, Pickle
+
+    weights = Pickle(row.file) if row.file.endswith(PICKLE_SUFFIXES) else row.file
+    # The configuration is ours, tested against the official manifest; not every repository has a config.json.
+    checkpoint = read_repo(row.repo, revision, config_file=None, weights=weights)
+    tokenizer_type, config = read_yaml(row.config)
+    tensors = checkpoint.tensors
+    if row.converter:
+        tensors = _renamed(catalogue.converter(row.converter), tensors)
+    return _Found(
+        tokenizer_type,
+        config,
+        tensors,
+        name=row.name,
+        licence=row.facts.licence,
+        source=row.repo,
+        revision=checkpoint.revision,
+        file=row.file,
+    )
+
+
+def _from_source(name: str | os.PathLike[str], revision: str | None) -> _Found:
+    from ..checkpoints.files import find_folder, read_folder
+
+    folder = find_folder(name)
+    if folder is not None:
+        if revision is not None:
+            raise ValueError(f"{name} is a folder and has no revision; leave revision out")
+        return _understand(read_folder(folder))
+    if "/" not in str(name):
+        raise ValueError(
+            f"unknown tokenizer {str(name)!r}; known: {', '.join(catalogue.names())}; "
+            "or give a Hub id owner/repo, or the path of a folder"
+        )
+    from ..checkpoints.hub import parse_id, read_repo
+
+    hub_id = parse_id(str(name), revision)
+    return _understand(read_repo(hub_id.repo, hub_id.revision))
+
+
+def _understand(checkpoint: Checkpoint) -> _Found:
+    """A folder in our own layout says what it is; any other must be recognised by exactly one converter."""
+    config = dict(checkpoint.config)
+    place = {"source": checkpoint.source, "revision": checkpoint.revision, "file": "config.json"}
+    if "tokenizer_type" in config:
+        envelope = {key: config.pop(key, None) for key in _ENVELOPE}
+        version = envelope["format_version"]
+        if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+            raise CheckpointError(
+                f"format_version {version!r}, this tokenzoo reads 1 ... {FORMAT_VERSION}",
+                **place,
+                remedy="upgrade tokenzoo",
+            )
+        tokenizer_type, tensors = envelope["tokenizer_type"], checkpoint.tensors
+        if tokenizer_type not in catalogue.FAMILIES:
+            known = ", ".join(catalogue.FAMILIES)
+            raise CheckpointError(f"unknown tokenizer_type {tokenizer_type!r}; known: {known}", **place)
+    else:
+        envelope = {}
+        tokenizer_type, config, tensors = _convert_foreign(checkpoint, place)
+    try:
+        catalogue.family(tokenizer_type).config_type.from_dict(config)
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(str(error), **place, remedy="save the checkpoint again") from error
+    return _Found(
+        tokenizer_type,
+        config,
+        tensors,
+        name=_text(envelope.get("name")) or tokenizer_type,
+        licence=checkpoint.licence,
+        source=checkpoint.source,
+        revision=checkpoint.revision,
+        file=checkpoint.file,
+    )
+
+
+def _convert_foreign(checkpoint: Checkpoint, place: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    matches = [
+        module
+        for key in catalogue.CONVERTERS
+        if (module := catalogue.converter(key)).recognise(checkpoint.config, checkpoint.tensors)
+    ]
+    if len(matches) != 1:
+        reason = "no known layout" if not matches else f"{len(matches)} layouts match"
+        raise CheckpointError(
+            f"{reason}: config.json has no tokenizer_type",
+            **place,
+            remedy="load an official id that `tokenzoo list` shows, or convert the checkpoint first",
+        )
+    try:
+        config = matches[0].convert_config(checkpoint.config)
+    except ValueError as error:
+        raise CheckpointError(str(error), **place, remedy="is this the official config.json?") from error
+    return matches[0].TOKENIZER_TYPE, config, _renamed(matches[0], checkpoint.tensors)
+
+
+def _renamed(converter: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    names = converter.convert_names(tensors)
+    return {names[name]: tensor for name, tensor in tensors.items() if name in names}
+
+
+def _fill(tokenizer: NeuralTokenizer, found: _Found, device: str, dtype: Any) -> None:
+    """Weights in, fingerprint taken before any cast, then placed."""
+    import torch
+
+    from ..checkpoints.weights import fingerprint, load_strict
+
+    load_strict(
+        tokenizer,
+        found.tensors,
+        source=found.source,
+        revision=found.revision,
+        file=found.file,
+        dtype=dtype or torch.float32,
+    )
+    kind = {"tokenizer_type": found.tokenizer_type} | tokenizer.config.to_dict()
+    tokenizer.identify(
+        name=found.name,
+        revision=found.revision,
+        fingerprint=fingerprint(kind, found.tensors),
+        licence=found.licence,
+    )
+    tokenizer.provenance = found.source if found.revision is None else f"{found.source}@{found.revision}"
+    tokenizer.eval().to(device)
+
+
+def _is_neural(family: type) -> bool:
+    return hasattr(family, "encode_latents")
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def without_identity(facts: Facts) -> Facts:
+    """The facts that a configuration decides: what a catalogue row states."""
+    return replace(facts, name="", revision=None, fingerprint=None, licence=None)
