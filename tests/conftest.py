@@ -1,15 +1,18 @@
-"""What every test shares: a Hub client that is offline until a test says otherwise, and the --golden option."""
+"""What every test shares: a Hub client that reaches nobody by accident, and the option --golden."""
 
 import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from .hub_server import HubServer
+
 # huggingface_hub reads its settings once, when it is imported: this comes before any import of tokenzoo.
-# Port 9 of this machine answers nobody, so a test that forgets its stand-in fails at once instead of calling out.
+# Port 9 of this machine answers nobody: a test that forgets its stand-in fails at once and calls nobody.
 _HUB_HOME = tempfile.mkdtemp(prefix="tokenzoo-tests-")
 atexit.register(shutil.rmtree, _HUB_HOME, ignore_errors=True)
 os.environ.update(
@@ -50,3 +53,16 @@ def golden_dirs(pytestconfig: pytest.Config) -> list[Path]:
 def checkout() -> Path:
     """The root of the repository these tests belong to."""
     return CHECKOUT
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    """A stand-in for the Hub that the client talks to, with an empty cache of its own."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub-home"))
+    monkeypatch.setenv("HF_TOKEN", "hf_stand_in")
+    with HubServer() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        yield server
