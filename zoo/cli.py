@@ -1,0 +1,171 @@
+"""The command `tokenzoo`. Nothing heavy is imported until a verb needs it, so `--help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import catalogue, jobs
+
+OK, FAILED, USAGE = 0, 1, 2
+_FIT = "fit"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 all went well, 1 something failed, 2 a mistake in the command."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == [_FIT]:
+        return _guarded(lambda: _fit(arguments[1:]))
+    parser = _parser()
+    try:
+        options = parser.parse_args(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.INFO if options.verbose else logging.WARNING)
+    return _guarded(lambda: options.run(options))
+
+
+def _guarded(run: Callable[[], int]) -> int:
+    try:
+        return run()
+    except jobs.UsageError as error:
+        print(f"tokenzoo: {error}", file=sys.stderr)
+        return USAGE
+    except (ValueError, TypeError, OSError, ImportError, NotImplementedError, RuntimeError) as error:
+        print(f"tokenzoo: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("tokenzoo: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tokenzoo",
+        description="Tokenizers for images, sound and text behind one interface.",
+        epilog="Exit codes: 0 all went well, 1 something failed, 2 a mistake in the command.",
+    )
+    verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    listing = _verb(verbs, "list", "what can be loaded by name", _list)
+    listing.add_argument("--modality", choices=("image", "audio", "text"))
+
+    info = _verb(verbs, "info", "facts of a tokenizer, or of the one that made a .tok file", _info)
+    info.add_argument("name", help="a name, a Hub id, a folder, or a .tok file")
+    info.add_argument("--revision", help="branch, tag or sha on the Hub")
+
+    encode = _verb(verbs, "encode", "files to .tok files", _encode)
+    encode.add_argument("inputs", nargs="+", type=Path, help="files, or folders to search through")
+    encode.add_argument("--out", type=Path, required=True, help="folder for the .tok files")
+    encode.add_argument("--keep", type=_count, help="at most so many tokens (nested tokenizers)")
+    encode.add_argument("--until", help='shortest length that reaches a score, e.g. "psnr>=25" (nested tokenizers)')
+    _model_options(encode)
+
+    decode = _verb(verbs, "decode", ".tok files back to pictures, sound or text", _decode)
+    decode.add_argument("inputs", nargs="+", type=Path, help=".tok files, or folders to search through")
+    decode.add_argument("--out", type=Path, required=True, help="folder for what is decoded")
+    decode.add_argument("--keep", type=_count, help="decode only so many tokens (nested tokenizers)")
+    _model_options(decode, default=None, help="default: the one that the file names")
+
+    reconstruct = _verb(verbs, "reconstruct", "there and back at several lengths: a picture and a table", _reconstruct)
+    reconstruct.add_argument("inputs", nargs="*", type=Path, help="files or folders; default: the sample photographs")
+    reconstruct.add_argument("--out", type=Path, default=Path("out"), help="folder for the results (default: out)")
+    reconstruct.add_argument("--keep", type=_counts, default=None, metavar="N,N,...", help="lengths (default: 8,32,128)")
+    _model_options(reconstruct)
+
+    fit = verbs.add_parser(_FIT, help="train: tokenzoo fit --config configs/NAME.yaml (its own --help)", add_help=False)
+    fit.set_defaults(run=lambda options: USAGE)
+    return parser
+
+
+def _verb(verbs: Any, name: str, summary: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+    parser.add_argument("--json", action="store_true", help="machine-readable output on stdout")
+    parser.add_argument("--verbose", action="store_true", help="say more on stderr")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _model_options(
+    parser: argparse.ArgumentParser, default: str | None = catalogue.DEFAULT["image"], help: str | None = None
+) -> None:
+    parser.add_argument(
+        "--tokenizer", default=default, metavar="NAME", help=help or f"a name, Hub id or folder (default: {default})"
+    )
+    parser.add_argument("--revision", help="branch, tag or sha on the Hub")
+    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16", "float64"))
+    parser.add_argument("--batch-size", type=_count, default=8, help="items at once (default: 8)")
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected at least 1")
+    return count
+
+
+def _counts(text: str) -> list[int]:
+    return [_count(part) for part in text.split(",")]
+
+
+def _list(options: argparse.Namespace) -> int:
+    rows = [row for row in catalogue.rows() if options.modality in (None, row.facts.modality)]
+    if options.json:
+        described = [row.facts.to_dict() | {"repo": row.repo, "paper": row.paper} for row in rows]
+        print(json.dumps(described, indent=2))
+        return OK
+    table = [("NAME", "MEDIUM", "TOKENS", "CODES", "NESTED", "LICENCE", "HUB ID")]
+    for row in rows:
+        facts = row.facts
+        table.append(
+            (
+                row.name,
+                facts.modality,
+                str(facts.max_tokens or "any"),
+                "x".join(map(str, facts.codebook_sizes)) or f"{facts.latent_dim} floats",
+                facts.nested or "-",
+                facts.licence or "-",
+                row.repo or "-",
+            )
+        )
+    jobs.print_table(table)
+    return OK
+
+
+def _info(options: argparse.Namespace) -> int:
+    described = jobs.describe(options.name, options.revision)
+    if options.json:
+        print(json.dumps(described, indent=2))
+    else:
+        width = max(map(len, described))
+        for key, value in described.items():
+            print(f"{key:<{width}}  {value}")
+    return OK
+
+
+def _encode(options: argparse.Namespace) -> int:
+    return jobs.encode_files(options)
+
+
+def _decode(options: argparse.Namespace) -> int:
+    return jobs.decode_files(options)
+
+
+def _reconstruct(options: argparse.Namespace) -> int:
+    return jobs.reconstruct_files(options)
+
+
+def _fit(arguments: list[str]) -> int:
+    from .fit import main as fit
+
+    return fit(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,319 @@
+"""The work behind the command line: many files through one tokenizer, the bad ones reported and skipped."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import catalogue, tokfile
+from .media import Comparison, Medium, medium
+
+if TYPE_CHECKING:
+    from .tokenizer import Tokenizer
+    from .tokens import Tokens
+
+DEFAULT_KEEPS = (8, 32, 128)
+# What a bad file may raise; a defect of ours is not among them.
+_BAD_INPUT = (ValueError, TypeError, OSError, EOFError, UnicodeDecodeError)
+
+
+class UsageError(Exception):
+    """The command itself is wrong: exit code 2."""
+
+
+def describe(name: str, revision: str | None = None) -> dict[str, Any]:
+    """What is known of a tokenizer (nothing is downloaded for a catalogue name) or of a `.tok` file."""
+    path = Path(name)
+    if path.suffix == ".tok" and path.is_file():
+        record = tokfile.read_record(path)
+        shape = {"items": len(record.lengths), "lengths": record.lengths.tolist(), "extents": record.extents.tolist()}
+        return {"file": name, **_described(record.facts), **shape}
+    row = catalogue.find(name)
+    if row is not None:
+        extra = {"repo": row.repo, "paper": row.paper, "notice": row.notice}
+        return _described(row.facts) | {key: value for key, value in extra.items() if value}
+    from .loading import load
+
+    return _described(load(name, revision=revision).facts)
+
+
+def _described(facts: Any) -> dict[str, Any]:
+    described = facts.to_dict()
+    if facts.is_discrete:
+        described |= {"vocab_size": facts.vocab_size, "bits_per_token": round(facts.bits_per_token, 4)}
+    return described
+
+
+def encode_files(options: Namespace) -> int:
+    """Every input to one `.tok` file; returns the exit code."""
+    tokenizer = _load(options, options.tokenizer)
+    files = medium(tokenizer.facts.modality)
+    found = _find(files, options.inputs)
+    shorten = _shortener(options.until, tokenizer) if options.until else None
+    if options.keep is not None:
+        tokenizer.facts.check_keep(options.keep)
+    outputs = _output_names([relative for _, relative in found], ".tok")
+    report = _Report(options.json)
+
+    def run(batch: list[tuple[int, Any]]) -> None:
+        items = [item for _, item in batch]
+        tokens = shorten(items) if shorten else tokenizer.encode(items, keep=options.keep)
+        for (index, _), single in zip(batch, tokens.unbind(), strict=True):
+            target = options.out / outputs[index]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            single.save(target)
+            report.done(found[index][0], target, tokens=int(single.lengths[0]), bytes=target.stat().st_size)
+
+    _in_batches([path for path, _ in found], lambda path: tokenizer.preprocess(files.read(path)), run, options, report)
+    return report.finish("encoded")
+
+
+def decode_files(options: Namespace) -> int:
+    """Every `.tok` file back to a file of its medium; returns the exit code."""
+    from .tokens import Tokens
+
+    found = _find_tok(options.inputs)
+    report = _Report(options.json)
+    loaded: dict[tuple[str, str | None], Tokenizer] = {}
+    taken: dict[Path, int] = {}
+    for path, relative in _progress(found, "decode"):
+        try:
+            tokens = Tokens.load(path)
+            tokenizer = _tokenizer_of(tokens, options, loaded)
+            if options.tokenizer is not None and tokens.facts.fingerprint is None:
+                tokens = _restamped(tokenizer, tokens)
+            if options.keep is not None:
+                tokens = tokens.keep(options.keep)
+            files = medium(tokenizer.facts.modality)
+            items = tokens.crop(tokenizer.decode(tokens))
+            for index, item in enumerate(items):
+                name = relative.with_suffix("") if len(items) == 1 else relative.with_name(f"{relative.stem}-{index}")
+                target = _fresh(options.out / f"{name}{files.output_suffix}", taken)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                files.write(item, target)
+                report.done(path, target, tokens=int(tokens.lengths[index]))
+        except _BAD_INPUT as error:
+            report.failed(path, error)
+    return report.finish("decoded")
+
+
+def reconstruct_files(options: Namespace) -> int:
+    """There and back at several lengths: a table on stdout, files in `--out`; returns the exit code."""
+    tokenizer = _load(options, options.tokenizer)
+    facts = tokenizer.facts
+    files = medium(facts.modality)
+    inputs = options.inputs or files.samples()
+    if not inputs:
+        raise UsageError(f"no files given, and no {facts.modality} samples ship with the package")
+    keeps = _keeps(options.keep, facts)
+    found = _find(files, inputs)
+    names = [str(name.with_suffix("")).replace("/", "_") for name in _output_names([r for _, r in found], ".tok")]
+    report = _Report(options.json)
+    kept_names: list[str] = []
+    items: list[Any] = []
+    for (path, _), name in zip(found, names, strict=True):
+        try:
+            items.append(tokenizer.preprocess(files.read(path)))
+            kept_names.append(name)
+        except _BAD_INPUT as error:
+            report.failed(path, error)
+    if not items:
+        return report.finish("reconstructed")
+    options.out.mkdir(parents=True, exist_ok=True)
+    rows = files.compare(tokenizer, kept_names, items, keeps, options.out)
+    if options.json:
+        print(json.dumps([vars(row) for row in rows], indent=2))
+    else:
+        print_table(_comparison_table(rows))
+        print(f"\n{facts.name}: files written to {options.out}/")
+    return report.exit_code
+
+
+def _comparison_table(rows: Sequence[Comparison]) -> list[tuple[str, ...]]:
+    """Every item at every length, then the mean of each length."""
+    names = list(rows[0].scores)
+    table = [("item", "tokens", "bytes", *names)]
+    lengths = sorted({row.tokens for row in rows})
+    for item in dict.fromkeys(row.item for row in rows):
+        table += [_cells(row.item, row, row.scores) for row in rows if row.item == item]
+    for length in lengths:
+        same = [row for row in rows if row.tokens == length]
+        means = {name: sum(row.scores[name] for row in same) / len(same) for name in names}
+        table.append(_cells(f"mean of {len(same)}", same[0], means))
+    return table
+
+
+def _cells(item: str, row: Comparison, scores: dict[str, float]) -> tuple[str, ...]:
+    return (item, str(row.tokens), str(row.bytes), *(f"{score:.3f}" for score in scores.values()))
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Columns of text, the first to the left and numbers to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if column and _is_number(rows[-1][column]) else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(".", "", 1).lstrip("-").isdigit()
+
+
+def _load(options: Namespace, name: str, revision: str | None = None) -> Tokenizer:
+    import torch
+
+    from .loading import load
+
+    revision = options.revision or revision
+    try:
+        torch.device(options.device)
+    except RuntimeError as error:
+        raise UsageError(f"--device {options.device}: {str(error).splitlines()[0]}") from error
+    return load(name, revision=revision, device=options.device, dtype=getattr(torch, options.dtype))
+
+
+def _tokenizer_of(tokens: Tokens, options: Namespace, loaded: dict[tuple[str, str | None], Tokenizer]) -> Tokenizer:
+    """The tokenizer that the command names, or that the file does."""
+    name = options.tokenizer or tokens.facts.name
+    if options.tokenizer is None and catalogue.find(name) is None:
+        raise ValueError(f"made by {name!r}, which is no catalogue name; name its folder or Hub id with --tokenizer")
+    key = (name, None if options.tokenizer else tokens.facts.revision)
+    if key not in loaded:
+        loaded[key] = _load(options, *key)
+    return loaded[key]
+
+
+def _restamped(tokenizer: Tokenizer, tokens: Tokens) -> Tokens:
+    """Tokens of a tokenizer that was in training have no fingerprint; naming one on the command line insists."""
+    return tokenizer.stamp(
+        tokens.values,
+        lengths=tokens.lengths,
+        extents=tokens.extents,
+        positions=tokens.positions,
+        scales=tokens.scales,
+        durations=tokens.durations,
+        captions=tokens.captions,
+    )
+
+
+def _keeps(asked: list[int] | None, facts: Any) -> list[int | None]:
+    """Lengths to show, the full one (None) last."""
+    if facts.nested is None:
+        if asked:
+            raise UsageError(f"--keep {','.join(map(str, asked))}: {facts.name} is not nested, it has one length")
+        return [None]
+    limit = facts.max_tokens or max(DEFAULT_KEEPS) + 1
+    counts = asked or [count for count in DEFAULT_KEEPS if count < limit and (not facts.keeps or count in facts.keeps)]
+    return [*(facts.check_keep(count) for count in counts if count < limit), None]
+
+
+def _shortener(target: str, tokenizer: Tokenizer) -> Callable[[list[Any]], Tokens]:
+    """`psnr>=25` as a function from items to their shortest tokens that reach it."""
+    import torch
+
+    from .shorten import shorten
+
+    score_name, separator, level = target.partition(">=")
+    if not separator or score_name.strip() not in ("psnr", "ssim") or tokenizer.facts.modality != "image":
+        raise UsageError(f"--until {target!r}: expected psnr>=NUMBER or ssim>=NUMBER, for images")
+    import importlib
+
+    metrics = importlib.import_module("..image.metrics", __package__)
+    score = getattr(metrics, score_name.strip())
+    return lambda items: shorten(tokenizer, torch.stack(items), score, float(level))
+
+
+def _find(files: Medium, inputs: Sequence[Path]) -> list[tuple[Path, Path]]:
+    found = files.find(inputs)
+    if not found:
+        raise ValueError(f"no files in {', '.join(map(str, inputs))}: looked for {', '.join(files.suffixes)}")
+    return found
+
+
+def _find_tok(inputs: Sequence[Path]) -> list[tuple[Path, Path]]:
+    found: list[tuple[Path, Path]] = []
+    for given in inputs:
+        inside = sorted(given.rglob("*.tok")) if given.is_dir() else [given]
+        found += [(path, path.relative_to(given) if given.is_dir() else Path(path.name)) for path in inside]
+    if not found:
+        raise ValueError(f"no .tok files in {', '.join(map(str, inputs))}")
+    return found
+
+
+def _output_names(relatives: Sequence[Path], suffix: str) -> list[Path]:
+    """One output a file: photo.jpg becomes photo.tok, or photo.jpg.tok where two would share the name."""
+    short = [relative.with_suffix(suffix) for relative in relatives]
+    names: list[Path] = []
+    taken: dict[Path, int] = {}
+    for relative, name in zip(relatives, short, strict=True):
+        whole = name if short.count(name) == 1 else relative.with_name(relative.name + suffix)
+        names.append(_fresh(whole, taken))
+    return names
+
+
+def _fresh(path: Path, taken: dict[Path, int]) -> Path:
+    """`path`, or `path` with a number when this job has used it already."""
+    taken[path] = taken.get(path, 0) + 1
+    return path if taken[path] == 1 else _fresh(path.with_stem(f"{path.stem}-{taken[path]}"), taken)
+
+
+def _in_batches(
+    paths: Sequence[Path],
+    read: Callable[[Path], Any],
+    run: Callable[[list[tuple[int, Any]]], None],
+    options: Namespace,
+    report: _Report,
+) -> None:
+    """Read, gather and run; a file that cannot be read is reported and the rest goes on."""
+    batch: list[tuple[int, Any]] = []
+    for index, path in enumerate(_progress(paths, "encode")):
+        try:
+            batch.append((index, read(path)))
+        except _BAD_INPUT as error:
+            report.failed(path, error)
+        if len(batch) == options.batch_size:
+            run(batch)
+            batch = []
+    if batch:
+        run(batch)
+
+
+def _progress(items: Sequence[Any], title: str) -> Iterator[Any]:
+    from tqdm import tqdm
+
+    return iter(tqdm(items, desc=title, file=sys.stderr, disable=None, leave=False))
+
+
+class _Report:
+    """What was done and what was not; failures go to stderr as they happen."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._done: list[dict[str, Any]] = []
+        self._failed: list[dict[str, Any]] = []
+
+    def done(self, source: Path, target: Path, **numbers: int) -> None:
+        self._done.append({"input": str(source), "output": str(target), **numbers})
+
+    def failed(self, source: Path, error: BaseException) -> None:
+        message = str(error)
+        print(f"skipped {source}: {message.removeprefix(f'{source}: ')}", file=sys.stderr)
+        self._failed.append({"input": str(source), "error": message})
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self._failed else 0
+
+    def finish(self, verb: str) -> int:
+        if self._as_json:
+            print(json.dumps({"done": self._done, "failed": self._failed}, indent=2))
+        else:
+            print(f"{verb} {len(self._done)} of {len(self._done) + len(self._failed)} files")
+        return self.exit_code

@@ -1,0 +1,77 @@
+"""What the command line must know of a medium: which files hold it, and how a signal becomes a file again."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from .tokenizer import Tokenizer
+
+_HOMES = {"image": "image.image_files:ImageFiles", "text": "text.text_files:TextFiles"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One item at one length, for the table of `tokenzoo reconstruct`.
+
+    item     file name
+    tokens   count kept
+    bytes    of the packed ids, without the container's header
+    scores   by name, in the order to print, e.g. {"bits/pixel": 0.25, "PSNR dB": 22.8}
+    """
+
+    item: str
+    tokens: int
+    bytes: int
+    scores: dict[str, float]
+
+
+class Medium(ABC):
+    """Files of one modality."""
+
+    suffixes: ClassVar[tuple[str, ...]]
+    output_suffix: ClassVar[str]
+
+    @abstractmethod
+    def read(self, path: Path) -> Any:
+        """The item in a file, as `tokenizer.preprocess` takes it."""
+
+    @abstractmethod
+    def write(self, item: Any, path: Path) -> None:
+        """Write one decoded item, without padding."""
+
+    @abstractmethod
+    def samples(self) -> list[Path]:
+        """Real examples that ship with the package; [] when there are none."""
+
+    @abstractmethod
+    def compare(self, tokenizer: Tokenizer, names: Sequence[str], items: Sequence[Any], keeps: Sequence[int | None],
+                out: Path) -> list[Comparison]:  # fmt: skip
+        """Reconstruct every item at every length, write what a person can look at or listen to into `out`."""
+
+    def find(self, inputs: Iterable[Path]) -> list[tuple[Path, Path]]:
+        """(file, name relative to the input it came from): folders are searched through, files taken as they are."""
+        found: list[tuple[Path, Path]] = []
+        for given in inputs:
+            if not given.is_dir():
+                found.append((given, Path(given.name)))
+                continue
+            inside = sorted(path for path in given.rglob("*") if self._belongs(path.relative_to(given), path))
+            found += [(path, path.relative_to(given)) for path in inside]
+        return found
+
+    def _belongs(self, relative: Path, path: Path) -> bool:
+        hidden = any(part.startswith(".") for part in relative.parts)
+        return not hidden and path.suffix.lower() in self.suffixes and path.is_file()
+
+
+def medium(modality: str) -> Medium:
+    """The files of a modality; ValueError for one that has no command line yet."""
+    if modality not in _HOMES:
+        raise ValueError(f"the command line does not handle {modality} files yet; use Python")
+    module, name = _HOMES[modality].split(":")
+    return getattr(importlib.import_module(f"..{module}", __package__), name)()
