@@ -7,6 +7,7 @@ PYTHON ?= python
 check:
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
+	mkdir -p .types && ln -sfn .. .types/tokenzoo
 	$(PYTHON) -m pyright --pythonpath "$$(command -v $(PYTHON))"
 	$(PYTHON) -m pytest
 
