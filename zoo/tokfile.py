@@ -1,4 +1,4 @@
-"""The `.tok` container: tokens in a file that explains itself. No torch; see docs/tok.md for the layout.
+"""The `.tok` container: tokens in a file that explains itself. No torch; docs/tok.md has the layout.
 
     b"\\x89TOK"  u16 version  u32 header length  header  payload  u32 CRC-32 of all before it
 
