@@ -50,10 +50,14 @@ class ImageTokenizer(NeuralTokenizer):
 def check_range(signal: Tensor) -> None:
     """TypeError or ValueError unless a float image batch is finite and in [0, 1]."""
     if not signal.is_floating_point():
-        raise TypeError(f"images are {signal.dtype}: expected floats in [0, 1]; tokenizer.preprocess makes them")
+        raise TypeError(
+            f"images are {signal.dtype}: expected floats in [0, 1]; tokenizer.preprocess makes them"
+        )
     if not signal.numel():
         return
     low, high = float(signal.detach().min()), float(signal.detach().max())
     # NaN fails every comparison, so it is caught here too.
     if not (-RANGE_SLACK <= low and high <= 1 + RANGE_SLACK):
-        raise ValueError(f"images hold {low:g} ... {high:g}: expected finite floats in [0, 1]; divide by 255 first")
+        raise ValueError(
+            f"images hold {low:g} ... {high:g}: expected finite floats in [0, 1]; divide by 255 first"
+        )

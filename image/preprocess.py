@@ -67,7 +67,9 @@ class ImagePreprocess:
         elif isinstance(item, np.ndarray):
             planes = self._planes_of_array(item)
         else:
-            raise TypeError(f"picture is a {type(item).__name__}: expected a path, PIL image, array or tensor")
+            raise TypeError(
+                f"picture is a {type(item).__name__}: expected a path, PIL image, array or tensor"
+            )
         return planes
 
     def _planes_of_image(self, image: Image.Image) -> Tensor:
@@ -105,7 +107,9 @@ class ImagePreprocess:
             values = values[..., :3] * alpha + back * (1 - alpha)
         values = np.repeat(values, 3, axis=2) if values.shape[2] == 1 else values
         # Pillow's filters work on one float plane at a time; bicubic may overshoot, as it would not in 8 bits.
-        planes = [self._resized(Image.fromarray(np.ascontiguousarray(plane))) for plane in values.transpose(2, 0, 1)]
+        planes = [
+            self._resized(Image.fromarray(np.ascontiguousarray(plane))) for plane in values.transpose(2, 0, 1)
+        ]
         return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes])).clamp_(0, 1)
 
     def _resized(self, image: Image.Image) -> Image.Image:
@@ -143,7 +147,13 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
         raise ImageReadError(f"{path}: is a folder, expected a picture") from error
     except UnidentifiedImageError as error:
         raise ImageReadError(f"{path}: not a picture of a known format ({', '.join(FORMATS)})") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
         raise ImageReadError(f"{path}: cannot be read as a picture ({error})") from error
 
 
@@ -155,7 +165,9 @@ def to_image(signal: Tensor) -> Image.Image:
 
 def _channels_last(tensor: Tensor) -> np.ndarray:
     if tensor.ndim not in (2, 3):
-        raise ValueError(f"picture has shape {tuple(tensor.shape)}: expected (C, H, W), one picture at a time")
+        raise ValueError(
+            f"picture has shape {tuple(tensor.shape)}: expected (C, H, W), one picture at a time"
+        )
     array = tensor.detach().cpu()
     if array.dtype == torch.bfloat16:
         array = array.float()
@@ -168,7 +180,9 @@ def _wide_to_float(image: Image.Image) -> np.ndarray:
     if image.mode == "F":
         return array
     if array.size and not 0 <= int(array.min()) <= int(array.max()) <= 65535:
-        raise ValueError(f"picture holds {array.min()} ... {array.max()}: expected 16-bit values from 0 to 65535")
+        raise ValueError(
+            f"picture holds {array.min()} ... {array.max()}: expected 16-bit values from 0 to 65535"
+        )
     return array.astype(np.float32) / 65535
 
 
@@ -181,7 +195,9 @@ def _unit_floats(array: np.ndarray) -> np.ndarray:
         raise ValueError("picture holds NaN or infinity")
     low, high = float(array.min()), float(array.max())
     if low < -1e-3 or high > 1 + 1e-3:
-        raise ValueError(f"picture holds {low:g} ... {high:g}: floats are expected in [0, 1]; divide by 255 first")
+        raise ValueError(
+            f"picture holds {low:g} ... {high:g}: floats are expected in [0, 1]; divide by 255 first"
+        )
     return array.astype(np.float32)
 
 

@@ -113,7 +113,8 @@ class ByteTokenizer(Tokenizer):
         self.check_tokens(tokens)
         check_values(tokens)
         return [
-            bytes(row[:length]) for row, length in zip(tokens.ids.tolist(), tokens.lengths.tolist(), strict=True)
+            bytes(row[:length])
+            for row, length in zip(tokens.ids.tolist(), tokens.lengths.tolist(), strict=True)
         ]
 
     def default_extents(self, lengths: Tensor) -> Tensor:

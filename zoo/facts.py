@@ -61,7 +61,9 @@ class Facts:
             if not 1 <= size <= 2**62:
                 raise ValueError(f"codebook size {size}: expected an integer from 1 to 2**62")
         if self.roles and len(self.roles) != len(self.codebook_sizes):
-            raise ValueError(f"{len(self.roles)} roles for {len(self.codebook_sizes)} codebooks: give one each or none")
+            raise ValueError(
+                f"{len(self.roles)} roles for {len(self.codebook_sizes)} codebooks: give one each or none"
+            )
         if any(count < 1 for count in self.keeps) or list(self.keeps) != sorted(set(self.keeps)):
             raise ValueError(f"keeps {self.keeps}: expected rising counts from 1")
 
@@ -100,7 +102,9 @@ class Facts:
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ValueError(f"keep={count!r}: expected an integer of at least 1")
         if self.keeps and count not in self.keeps and count < self.keeps[-1]:
-            raise ValueError(f"keep={count}: {self.name} decodes prefixes of {_listed(self.keeps)} {self.nested}")
+            raise ValueError(
+                f"keep={count}: {self.name} decodes prefixes of {_listed(self.keeps)} {self.nested}"
+            )
         return count
 
     def to_dict(self) -> dict[str, Any]:

@@ -39,11 +39,15 @@ class LengthPolicy:
         if self.longest < 1:
             raise ValueError(f"longest={self.longest}: expected at least 1")
         if self.distribution not in get_args(Distribution):
-            raise ValueError(f"distribution {self.distribution!r}: expected {', '.join(get_args(Distribution))}")
+            raise ValueError(
+                f"distribution {self.distribution!r}: expected {', '.join(get_args(Distribution))}"
+            )
         if self.per not in ("batch", "sample"):
             raise ValueError(f"per={self.per!r}: expected 'batch' or 'sample'")
         if self.presentation not in get_args(Presentation):
-            raise ValueError(f"presentation {self.presentation!r}: expected {', '.join(get_args(Presentation))}")
+            raise ValueError(
+                f"presentation {self.presentation!r}: expected {', '.join(get_args(Presentation))}"
+            )
         if (self.distribution == "fixed") != bool(self.counts):
             raise ValueError("counts go with distribution='fixed', and only with it")
         if any(not 1 <= count <= self.longest for count in self.counts):

@@ -93,7 +93,9 @@ def read_yaml(name: str) -> tuple[str, dict[str, Any]]:
     return tokenizer_type, {key: value for key, value in fields.items() if key not in _ENVELOPE}
 
 
-def save(tokenizer: Tokenizer, folder: str | os.PathLike[str], *, dtype: Any = None, provenance: str = "") -> None:
+def save(
+    tokenizer: Tokenizer, folder: str | os.PathLike[str], *, dtype: Any = None, provenance: str = ""
+) -> None:
     """Write a checkpoint folder of any tokenizer with a `config` and a `state_dict`; see `Tokenizer`.
 
     dtype       storage dtype of the floats, default as they are in memory
@@ -112,7 +114,9 @@ def save(tokenizer: Tokenizer, folder: str | os.PathLike[str], *, dtype: Any = N
     }
     config = envelope | tokenizer.config.to_dict()
     tensors = {name: tensor for name, tensor in tokenizer.state_dict().items()}
-    write_folder(folder, config, tensors, model_card(facts.to_dict(), provenance=envelope["provenance"]), dtype=dtype)
+    write_folder(
+        folder, config, tensors, model_card(facts.to_dict(), provenance=envelope["provenance"]), dtype=dtype
+    )
 
 
 def _from_row(row: catalogue.Row, revision: str | None) -> _Found:
@@ -121,7 +125,9 @@ def _from_row(row: catalogue.Row, revision: str | None) -> _Found:
     if row.bundled is not None:
         if revision is not None:
             raise ValueError(f"{row.name} ships with the package and has no revision; leave revision out")
-        folder = Path(str(package_files(__package__.rpartition(".")[0]) / "checkpoints" / "bundled" / row.bundled))
+        folder = Path(
+            str(package_files(__package__.rpartition(".")[0]) / "checkpoints" / "bundled" / row.bundled)
+        )
         return _understand(read_folder(folder, source=row.name))
     from ..checkpoints.hub import read_repo
     from ..checkpoints.pickles import PICKLE_SUFFIXES, Pickle
@@ -200,7 +206,9 @@ def _understand(checkpoint: Checkpoint) -> _Found:
     )
 
 
-def _convert_foreign(checkpoint: Checkpoint, place: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+def _convert_foreign(
+    checkpoint: Checkpoint, place: dict[str, Any]
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
     matches = [
         module
         for key in catalogue.CONVERTERS

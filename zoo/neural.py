@@ -55,10 +55,16 @@ class NeuralTokenizer(Tokenizer, nn.Module):
     def facts(self) -> Facts:
         return self._facts
 
-    def identify(self, *, name: str, revision: str | None, fingerprint: str | None, licence: str | None) -> None:
+    def identify(
+        self, *, name: str, revision: str | None, fingerprint: str | None, licence: str | None
+    ) -> None:
         """Set the identity facts; the loader calls this once the weights are in."""
         self._facts = replace(
-            self._facts, name=name, revision=revision, fingerprint=fingerprint, licence=licence or self._facts.licence
+            self._facts,
+            name=name,
+            revision=revision,
+            fingerprint=fingerprint,
+            licence=licence or self._facts.licence,
         )
 
     @property
@@ -131,7 +137,9 @@ class NeuralTokenizer(Tokenizer, nn.Module):
             items = [item[(..., *(slice(n) for n in sizes[i].tolist()))] for i, item in enumerate(signal)]
             return self._encode_list(items, keep, generator)
         if isinstance(generator, Sequence) and len(generator) != len(signal):
-            raise ValueError(f"{len(generator)} generators for {len(signal)} items: give one, or one per item")
+            raise ValueError(
+                f"{len(generator)} generators for {len(signal)} items: give one, or one per item"
+            )
         with self._evaluating():
             latents = self.encode_latents(signal.to(self.device, self.dtype))
             tokens = self.quantize(latents, generator)
@@ -144,7 +152,9 @@ class NeuralTokenizer(Tokenizer, nn.Module):
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, item in enumerate(items):
             if not isinstance(item, Tensor):
-                raise TypeError(f"item {index} is a {type(item).__name__}: pass it through tokenizer.preprocess first")
+                raise TypeError(
+                    f"item {index} is a {type(item).__name__}: pass it through tokenizer.preprocess first"
+                )
             groups.setdefault(tuple(item.shape), []).append(index)
         if isinstance(generator, torch.Generator) and len(groups) > 1:
             raise ValueError(
@@ -165,7 +175,9 @@ class NeuralTokenizer(Tokenizer, nn.Module):
     def decode(self, tokens: Tokens, *, generator: Chance = None) -> Tensor:
         """See `Tokenizer.decode`."""
         if not self.facts.has_decoder:
-            raise NoDecoder(f"{self.facts.name} only encodes: it has no decoder; use its ids, or another tokenizer")
+            raise NoDecoder(
+                f"{self.facts.name} only encodes: it has no decoder; use its ids, or another tokenizer"
+            )
         self.check_tokens(tokens)
         check_values(tokens)
         with self._evaluating():

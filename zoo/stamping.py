@@ -41,7 +41,9 @@ def stamped(
         values=rows,
         lengths=lengths,
         extents=(
-            tokenizer.default_extents(lengths) if extents is None else _integers(extents, "extents", columns=True)
+            tokenizer.default_extents(lengths)
+            if extents is None
+            else _integers(extents, "extents", columns=True)
         ).to(device),
         facts=facts,
         positions=None if positions is None else _integers(positions, "positions").to(device),
@@ -106,7 +108,9 @@ def _as_tensor(values: Any, facts: Facts) -> tuple[Tensor, Tensor]:
 def _kind(tensor: Tensor, facts: Facts) -> Tensor:
     """int64 ids or float values, as the tokenizer takes; an empty row may have any type."""
     if facts.is_discrete:
-        if tensor.dtype == torch.bool or ((tensor.is_floating_point() or tensor.is_complex()) and tensor.numel()):
+        if tensor.dtype == torch.bool or (
+            (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel()
+        ):
             raise TypeError(f"values are {tensor.dtype}: {facts.name} takes integer ids")
         return tensor.to(torch.int64)
     if not tensor.is_floating_point():

@@ -90,14 +90,21 @@ class Tokenizer(ABC):
 
     @classmethod
     def from_pretrained(
-        cls, name: str | os.PathLike[str], *, revision: str | None = None, device: str = "cpu", dtype: Any = None
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        device: str = "cpu",
+        dtype: Any = None,
     ) -> Self:
         """`tokenzoo.load`, and TypeError when what was loaded is not of this class."""
         from .loading import load
 
         tokenizer = load(name, revision=revision, device=device, dtype=dtype)
         if not isinstance(tokenizer, cls):
-            raise TypeError(f"{name} is a {type(tokenizer).__name__}, not a {cls.__name__}; use tokenzoo.load")
+            raise TypeError(
+                f"{name} is a {type(tokenizer).__name__}, not a {cls.__name__}; use tokenzoo.load"
+            )
         return tokenizer
 
     def stamp(

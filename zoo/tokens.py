@@ -58,7 +58,9 @@ class Tokens:
         if batch and not 0 <= int(self.lengths.min()) <= int(self.lengths.max()) <= values.shape[1]:
             raise ValueError(f"lengths {self.lengths.tolist()[:8]}: expected 0 ... {values.shape[1]}")
         if self.extents.ndim != 2 or len(self.extents) != batch or self.extents.dtype != torch.int64:
-            raise ValueError(f"extents are {_what(self.extents)}: expected int64 ({batch}, 1) or ({batch}, 2)")
+            raise ValueError(
+                f"extents are {_what(self.extents)}: expected int64 ({batch}, 1) or ({batch}, 2)"
+            )
         for name in _PER_TOKEN:
             tensor = getattr(self, name)
             if tensor is not None and (tensor.shape != values.shape[:2] or tensor.dtype != torch.int64):
@@ -83,7 +85,9 @@ class Tokens:
     def ids(self) -> Tensor:
         """`values` of a discrete tokenizer, int64; TypeError when they are floats."""
         if not self.is_discrete:
-            raise TypeError(f"{self.facts.name} is continuous: its tokens are floats in .values, it has no ids")
+            raise TypeError(
+                f"{self.facts.name} is continuous: its tokens are floats in .values, it has no ids"
+            )
         return self.values
 
     @property
@@ -176,7 +180,9 @@ class Tokens:
 
     def to(self, device: torch.device | str) -> Tokens:
         """All tensors on `device`."""
-        moved = {name: getattr(self, name) for name in ("values", "lengths", "extents", "scales", *_PER_TOKEN)}
+        moved = {
+            name: getattr(self, name) for name in ("values", "lengths", "extents", "scales", *_PER_TOKEN)
+        }
         return replace(self, **{name: t if t is None else t.to(device) for name, t in moved.items()})
 
     def identical(self, other: Tokens) -> bool:
@@ -190,12 +196,16 @@ class Tokens:
         )
         width = int(self.lengths.max()) if len(self) else 0
         for name in ("values", *_PER_TOKEN):
-            same = same and _equal(_cut(getattr(self, name), width), _cut(getattr(other, name), width), self.mask)
+            same = same and _equal(
+                _cut(getattr(self, name), width), _cut(getattr(other, name), width), self.mask
+            )
         return same and _equal(self.scales, other.scales, None)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a `.tok` file: facts, ids packed at their true width, lengths, extents, checksum."""
-        arrays = {name: None if (t := getattr(self, name)) is None else t.cpu().numpy() for name in _PER_TOKEN}
+        arrays = {
+            name: None if (t := getattr(self, name)) is None else t.cpu().numpy() for name in _PER_TOKEN
+        }
         tokfile.write_record(
             tokfile.TokRecord(
                 facts=self.facts,
@@ -274,5 +284,8 @@ def _equal(left: Tensor | None, right: Tensor | None, mask: Tensor | None) -> bo
     left, right = left.cpu(), right.cpu()
     if mask is not None:
         mask = mask[:, : left.shape[1]].cpu()
-        left, right = left[mask], right[mask] if right.shape[1] == left.shape[1] else right[:, : mask.shape[1]][mask]
+        left, right = (
+            left[mask],
+            right[mask] if right.shape[1] == left.shape[1] else right[:, : mask.shape[1]][mask],
+        )
     return left.dtype == right.dtype and torch.equal(left, right)

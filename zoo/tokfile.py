@@ -143,7 +143,9 @@ def from_bytes(blob: bytes, name: str = "bytes") -> TokRecord:
     try:
         return _parse_payload(facts, header, payload)
     except (KeyError, TypeError, IndexError, ValueError, OverflowError, UnicodeDecodeError) as error:
-        raise TokFileError(f"{name}: the header and the payload disagree ({error}); make the file again") from error
+        raise TokFileError(
+            f"{name}: the header and the payload disagree ({error}); make the file again"
+        ) from error
 
 
 def _parse_header(blob: bytes, name: str) -> tuple[Facts, dict[str, Any], dict[str, bytes]]:
@@ -153,11 +155,15 @@ def _parse_header(blob: bytes, name: str) -> tuple[Facts, dict[str, Any], dict[s
         raise TokFileError(f"{name}: truncated after {len(blob)} bytes; copy the file again")
     _, version, header_bytes = _PREFIX.unpack_from(blob)
     if version > VERSION:
-        raise TokFileError(f"{name}: version {version}, this tokenzoo reads up to {VERSION}; upgrade tokenzoo")
+        raise TokFileError(
+            f"{name}: version {version}, this tokenzoo reads up to {VERSION}; upgrade tokenzoo"
+        )
     if version < 1:
         raise TokFileError(f"{name}: version {version} does not exist; the file is damaged")
     if zlib.crc32(blob[:-4]) != struct.unpack("<I", blob[-4:])[0]:
-        raise TokFileError(f"{name}: checksum does not match; the file is truncated or damaged, copy it again")
+        raise TokFileError(
+            f"{name}: checksum does not match; the file is truncated or damaged, copy it again"
+        )
     start = _PREFIX.size
     if start + header_bytes + 4 > len(blob):
         raise TokFileError(f"{name}: the header claims {header_bytes} bytes, the file has {len(blob)}")
@@ -208,7 +214,9 @@ def _parse_payload(facts: Facts, header: dict[str, Any], chunks: dict[str, bytes
     if "ids" in chunks:
         sizes = facts.codebook_sizes[: rest[0] if rest else 1]
         if len(sizes) != (rest[0] if rest else 1):
-            raise ValueError(f"{rest[0] if rest else 1} codebooks, the facts name {len(facts.codebook_sizes)}")
+            raise ValueError(
+                f"{rest[0] if rest else 1} codebooks, the facts name {len(facts.codebook_sizes)}"
+            )
         flat = _unpack(chunks["ids"], total, [id_bits(size) for size in sizes])
         if (flat >= np.asarray(sizes, np.int64)).any():
             raise ValueError("an id lies outside its codebook")
@@ -262,7 +270,9 @@ def _padded(flat: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
 
 def _pack(ids: np.ndarray, widths: list[int]) -> bytes:
     """Ids (T,) or (T, Q) to bytes, most significant bit first, `widths[q]` bits for codebook q."""
-    columns = [_bits(column, width) for column, width in zip(ids.reshape(len(ids), -1).T, widths, strict=True)]
+    columns = [
+        _bits(column, width) for column, width in zip(ids.reshape(len(ids), -1).T, widths, strict=True)
+    ]
     return np.packbits(np.concatenate(columns, axis=1)).tobytes() if columns else b""
 
 
