@@ -27,18 +27,6 @@ for _name in ("HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HUGGING_FACE_HUB_TO
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--golden",
-        action="append",
-        metavar="DIR",
-        type=Path,
-        default=None,
-        help="folder of parity fixtures, repeatable; default: tests/golden. Name a test path first, "
-        "or write --golden=DIR: pytest takes a lone --golden DIR for a folder of tests",
-    )
-
-
 def golden_dirs_of(config: pytest.Config) -> list[Path]:
     return [folder.resolve() for folder in config.getoption("--golden") or [CHECKOUT / "tests" / "golden"]]
 
