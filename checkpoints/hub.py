@@ -12,9 +12,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .card import name_repo
 from .error import CheckpointError
 from .files import CARD_FILE, CONFIG_FILE, Checkpoint, missing_weights, read_config, read_folder
 from .pickles import Pickle
@@ -38,15 +40,6 @@ class HubId:
 
     repo: str
     revision: str | None = None
-
-
-@dataclass(frozen=True)
-class Pushed:
-    """Where a push ended: the sha that now holds the files, and its page."""
-
-    repo: str
-    sha: str
-    url: str
 
 
 def parse_id(text: str, revision: str | None = None) -> HubId:
@@ -154,23 +147,34 @@ def push(
     private: bool = False,
     token: str | None = None,
     message: str | None = None,
-) -> Pushed:
-    """Upload a checkpoint folder, creating the repository if need be; identical files make no new commit.
+) -> str:
+    """Upload a checkpoint folder in one commit; the sha that holds it. Identical files make no new commit.
 
-    private   used only when the repository is created
+    private   used only when the repository is created, which happens if need be
+
+    The model card is told the name of the repository on the way. Only files that belong to a checkpoint go.
     """
+    if parse_id(repo).revision is not None:
+        raise CheckpointError("a push goes to the main branch", source=repo, remedy="leave @revision out")
     path = Path(folder).expanduser()
     config = read_config(path / CONFIG_FILE)
     read_metadata(path / WEIGHTS_FILE)
-    parse_id(repo)
+    contents: dict[str, Path | bytes] = {
+        entry.name: entry
+        for entry in sorted(path.iterdir())
+        if entry.is_file() and any(fnmatch(entry.name, pattern) for pattern in PUSHED_FILES)
+    }
+    if CARD_FILE in contents:
+        contents[CARD_FILE] = name_repo((path / CARD_FILE).read_text(encoding="utf-8"), repo).encode()
     subject = message or f"Upload {config.get('tokenizer_type', 'tokenizer')} with tokenzoo"
     with _translated(repo, None, None):
+        from huggingface_hub import CommitOperationAdd
+
         api = _api(token)
         api.create_repo(repo, private=private, exist_ok=True)
-        done = api.upload_folder(
-            repo_id=repo, folder_path=path, commit_message=subject, allow_patterns=list(PUSHED_FILES)
-        )
-    return Pushed(repo, done.oid, done.commit_url)
+        # Not upload_folder, which may spread the files over several commits.
+        added = [CommitOperationAdd(name, content) for name, content in contents.items()]
+        return api.create_commit(repo, added, commit_message=subject).oid
 
 
 class HubUnreachable(CheckpointError):
@@ -242,7 +246,7 @@ def _translated(repo: str, revision: str | None, file: str | None) -> Iterator[N
         yield
     except CheckpointError:
         raise
-    except (transport_error, errors.EntryNotFoundError, OSError, ValueError) as error:
+    except (transport_error, errors.EntryNotFoundError, OSError, ValueError, RuntimeError) as error:
         is_refusal = isinstance(error, errors.HfHubHTTPError)
         if not is_refusal and (
             isinstance(error, errors.OfflineModeIsEnabled)
