@@ -114,6 +114,7 @@ def _unpickled(path: Path, spec: Pickle, place: Mapping[str, Any]) -> object:
             stack.enter_context(torch.serialization.safe_globals(stand_ins))
             stack.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            warnings.filterwarnings("ignore", message="'torch.load' received a zip file that looks like")
             return torch.load(path, map_location="cpu", weights_only=True)
     except _BROKEN as error:
         wanted = re.search(r"GLOBAL (\S+)", str(error))
