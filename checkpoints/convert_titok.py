@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .conversion import Conversion
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from .renames import Renames, rename, reversed_renames
 
 TOKENIZER_TYPE = "titok"
 
@@ -31,38 +28,35 @@ PIXEL_DECODER: Mapping[str, Any] = {
     "latent_dim": 256,
 }
 
-# Official name -> ours; one without a match is passed on for the strict load to refuse.
-RENAMES: tuple[tuple[str, str], ...] = (
-    (r"latent_tokens", "encoder.latent_tokens"),
-    (r"quantize\.embedding\.weight", "quantizer.codebook"),
-    (r"pixel_quantize\.embedding\.weight", "decoder.pixels.codebook"),
-    (r"pixel_decoder\.(.+)", r"decoder.pixels.decoder.\1"),
-    (r"(encoder|decoder)\.class_embedding", r"\1.class_token"),
-    (r"(encoder|decoder)\.positional_embedding", r"\1.patch_positions"),
-    (r"(encoder|decoder)\.latent_token_positional_embedding", r"\1.latent_positions"),
-    (r"(encoder|decoder)\.ln_pre\.(.+)", r"\1.transformer.norm.\2"),
-    (r"(encoder|decoder)\.ln_post\.(.+)", r"\1.norm_out.\2"),
-    (r"(encoder|decoder)\.transformer\.(\d+)\.ln_([12])\.(.+)", r"\1.transformer.blocks.\2.norm\3.\4"),
-    (
-        r"(encoder|decoder)\.transformer\.(\d+)\.attn\.in_proj_(.+)",
-        r"\1.transformer.blocks.\2.attention.qkv.\3",
-    ),
-    (
-        r"(encoder|decoder)\.transformer\.(\d+)\.attn\.out_proj\.(.+)",
-        r"\1.transformer.blocks.\2.attention.out.\3",
-    ),
-    (r"(encoder|decoder)\.transformer\.(\d+)\.mlp\.c_fc\.(.+)", r"\1.transformer.blocks.\2.mlp.0.\3"),
-    (r"(encoder|decoder)\.transformer\.(\d+)\.mlp\.c_proj\.(.+)", r"\1.transformer.blocks.\2.mlp.2.\3"),
-    (r"decoder\.decoder_embed\.(.+)", r"decoder.latent_embed.\1"),
-    (r"decoder\.conv_out\.(.+)", r"decoder.head.conv_out.\1"),
+# Official name | ours. A name without a row is passed on, for the strict load to refuse.
+RENAMES: Renames = (
+    ("latent_tokens", "encoder.latent_tokens"),
+    ("quantize.embedding.weight", "quantizer.codebook"),
+    ("pixel_quantize.embedding.weight", "decoder.pixels.codebook"),
+    ("pixel_decoder.**", "decoder.pixels.decoder.**"),
+    ("*.class_embedding", "*.class_token"),
+    ("*.positional_embedding", "*.patch_positions"),
+    ("*.latent_token_positional_embedding", "*.latent_positions"),
+    ("*.ln_pre.*", "*.transformer.norm.*"),
+    ("*.ln_post.*", "*.norm_out.*"),
+    ("*.transformer.*.ln_1.*", "*.transformer.blocks.*.norm1.*"),
+    ("*.transformer.*.ln_2.*", "*.transformer.blocks.*.norm2.*"),
+    ("*.transformer.*.attn.in_proj_weight", "*.transformer.blocks.*.attention.qkv.weight"),
+    ("*.transformer.*.attn.in_proj_bias", "*.transformer.blocks.*.attention.qkv.bias"),
+    ("*.transformer.*.attn.out_proj.*", "*.transformer.blocks.*.attention.out.*"),
+    ("*.transformer.*.mlp.c_fc.*", "*.transformer.blocks.*.mlp.0.*"),
+    ("*.transformer.*.mlp.c_proj.*", "*.transformer.blocks.*.mlp.2.*"),
+    ("decoder.decoder_embed.*", "decoder.latent_embed.*"),
+    ("decoder.conv_out.*", "decoder.head.conv_out.*"),
 )
-LEGACY_HEAD = (
-    (r"decoder\.ffn\.0\.(.+)", r"decoder.head.hidden.\1"),
-    (r"decoder\.ffn\.2\.(.+)", r"decoder.head.logits.\1"),
+# The head is a stack of two convolutions in legacy models, one convolution in the others.
+LEGACY_HEAD: Renames = (
+    ("decoder.ffn.0.*", "decoder.head.hidden.*"),
+    ("decoder.ffn.2.*", "decoder.head.logits.*"),
 )
-PATCH_HEAD = ((r"decoder\.ffn\.0\.(.+)", r"decoder.head.patches.\1"),)
+PATCH_HEAD: Renames = (("decoder.ffn.0.*", "decoder.head.patches.*"),)
 
-# Names that every TiTok has, and names of its relatives that are families of their own.
+# Names that every TiTok has; one may be missing, so that the strict load can say which.
 SIGNATURE = frozenset(
     {
         "latent_tokens",
@@ -71,24 +65,17 @@ SIGNATURE = frozenset(
         "decoder.ffn.0.weight",
     }
 )
-FOREIGN = frozenset({"decoder.text_guidance_proj.weight"})
+# TA-TiTok has them all and these besides.
+FOREIGN_PREFIX = "decoder.text_guidance"
 
 
 def recognise(config: Mapping[str, Any] | None, tensor_names: Collection[str]) -> bool:
     """Whether a folder holds an official TiTok or One-D-Piece; the latter comes without a configuration."""
-    names = set(tensor_names)
-    if not names >= SIGNATURE or names & FOREIGN:
+    if len(SIGNATURE.difference(tensor_names)) > 1:
+        return False
+    if any(name.startswith(FOREIGN_PREFIX) for name in tensor_names):
         return False
     return not config or _has_settings(config)
-
-
-def convert(config: Mapping[str, Any] | None, tensors: Mapping[str, Tensor]) -> Conversion:
-    """The checkpoint in our names, nothing dropped; without a configuration (One-D-Piece) it has none."""
-    names = convert_names(tensors)
-    return Conversion(
-        config=convert_config(config) if config else None,
-        tensors={names[name]: tensor for name, tensor in tensors.items()},
-    )
 
 
 def convert_config(
@@ -106,6 +93,10 @@ def convert_config(
 
     Raises ValueError naming the key when a setting is missing, or a size unknown.
     """
+    if not config:
+        raise ValueError(
+            "no configuration, as in the repositories of One-D-Piece: load it by its catalogue name or Hub id"
+        )
     if not _has_settings(config):
         raise ValueError(
             "configuration without model.vq_model or dataset.preprocessing: expected an official config.json"
@@ -145,16 +136,14 @@ def convert_config(
 
 def convert_names(names: Collection[str]) -> dict[str, str]:
     """Our name of every official tensor; none is dropped, and one nobody knows keeps its name."""
-    head = LEGACY_HEAD if "decoder.ffn.2.weight" in names else PATCH_HEAD
-    return {name: _rename(name, RENAMES + head) for name in names}
+    legacy = any(name.startswith("decoder.ffn.2.") for name in names)
+    table = RENAMES + (LEGACY_HEAD if legacy else PATCH_HEAD)
+    return {name: rename(name, table) for name in names}
 
 
-def _rename(name: str, renames: tuple[tuple[str, str], ...]) -> str:
-    for pattern, replacement in renames:
-        match = re.fullmatch(pattern, name)
-        if match:
-            return match.expand(replacement)
-    return name
+def official_name(name: str) -> str:
+    """The name that one of our tensors has in official files, for messages about them."""
+    return rename(name, reversed_renames(RENAMES + LEGACY_HEAD + PATCH_HEAD))
 
 
 def _has_settings(config: Mapping[str, Any]) -> bool:
@@ -168,7 +157,7 @@ def _has_settings(config: Mapping[str, Any]) -> bool:
 
 
 def _size(name: str, sizes: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
-    if name not in sizes:
+    if not isinstance(name, str) or name not in sizes:
         raise ValueError(f"model size {name!r}; known: {', '.join(sizes)}")
     return dict(sizes[name])
 

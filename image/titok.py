@@ -186,7 +186,7 @@ class TiTok(ImageTokenizer):
         captions: Sequence[str] | None = None,
         generator: Chance = None,
     ) -> Reconstruction:
-        """See `NeuralTokenizer`; lengths of `LengthPolicy(num_tokens, per="batch")` are One-D-Piece's tail drop.
+        """See `NeuralTokenizer`; `LengthPolicy(num_tokens, per="batch")` makes the lengths of One-D-Piece.
 
         The quantizer's loss counts all tokens, dropped or not. Continuous models draw from `generator`, or in
         training from torch's own.
