@@ -101,6 +101,9 @@ def _model_options(
     parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16", "float64"))
     parser.add_argument("--batch-size", type=_count, default=8, help="items at once (default: 8)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a keyword of this tokenizer's own, repeatable"
+    )
 
 
 def _count(text: str) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import catalogue, tokfile
+from .keywords import parse_keywords
 from .media import Comparison, Medium, medium
 
 if TYPE_CHECKING:
@@ -56,12 +57,13 @@ def encode_files(options: Namespace) -> int:
     shorten = _shortener(options.until, tokenizer) if options.until else None
     if options.keep is not None:
         tokenizer.facts.check_keep(options.keep)
+    keywords = parse_keywords(tokenizer, "encode", options.set)
     outputs = _output_names([relative for _, relative in found], ".tok")
     report = _Report(options.json)
 
     def run(batch: list[tuple[int, Any]]) -> None:
         items = [item for _, item in batch]
-        tokens = shorten(items) if shorten else tokenizer.encode(items, keep=options.keep)
+        tokens = shorten(items) if shorten else tokenizer.encode(items, keep=options.keep, **keywords)
         for (index, _), single in zip(batch, tokens.unbind(), strict=True):
             target = options.out / outputs[index]
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +91,8 @@ def decode_files(options: Namespace) -> int:
             if options.keep is not None:
                 tokens = tokens.keep(options.keep)
             files = medium(tokenizer.facts.modality)
-            items = tokens.crop(tokenizer.decode(tokens))
+            keywords = parse_keywords(tokenizer, "decode", options.set)
+            items = tokens.crop(tokenizer.decode(tokens, **keywords))
             for index, item in enumerate(items):
                 name = relative.with_suffix("") if len(items) == 1 else relative.with_name(f"{relative.stem}-{index}")
                 target = _fresh(options.out / f"{name}{files.output_suffix}", taken)
