@@ -27,12 +27,12 @@ FLOORS = {
 }
 # What it may import besides, inside functions or for type checking alone.
 LATE = {"zoo": {"checkpoints"}, **{family: {"checkpoints"} for family in FAMILIES}}
-NOT_PACKAGES = {"tests", "build", "dist", "out"}
+NOT_PACKAGES = {"docs", "tests", "build", "dist", "out", "lightning_logs"}
 HEAVY = ["torch", "lightning", "timm", "torchvision", "torchaudio", "diffusers", "transformers"]
 
 
 def folders(checkout: Path) -> list[Path]:
-    """Folders of the package: not tests, not what a build or a run leaves, nothing hidden."""
+    """Folders of the package: not docs or tests, not what a build or a run leaves, nothing hidden."""
     return sorted(
         folder
         for folder in checkout.iterdir()
