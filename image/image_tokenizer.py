@@ -15,7 +15,7 @@ RANGE_SLACK = 1e-3
 
 
 class ImageTokenizer(NeuralTokenizer):
-    """Images of one fixed square size; the configuration has `preprocess: ImagePreprocess` and `image_size`."""
+    """Images of one square size; the configuration has `preprocess: ImagePreprocess` and `image_size`."""
 
     @property
     def preprocess(self) -> ImagePreprocess:
@@ -57,7 +57,7 @@ def check_range(signal: Tensor) -> None:
         return
     low, high = float(signal.detach().min()), float(signal.detach().max())
     # NaN fails every comparison, so it is caught here too.
-    if not (-RANGE_SLACK <= low and high <= 1 + RANGE_SLACK):
+    if not (low >= -RANGE_SLACK and high <= 1 + RANGE_SLACK):
         raise ValueError(
             f"images hold {low:g} ... {high:g}: expected finite floats in [0, 1]; divide by 255 first"
         )

@@ -30,7 +30,6 @@ class ByteConfig(Config):
             modality="text",
             licence="Apache-2.0",
             codebook_sizes=(256,),
-            nested="tokens",
             is_causal=True,
             is_lossless=True,
         )
@@ -47,7 +46,10 @@ class AsText:
 
 
 class ByteTokenizer(Tokenizer):
-    """Bytes as ids 0 ... 255. Strings are UTF-8; `decode` returns bytes, since a prefix may split a character."""
+    """Bytes as ids 0 ... 255. Strings are UTF-8; `decode` returns bytes, which need not be any.
+
+    Not nested, though every prefix decodes: it would be a shorter text, not a coarser one.
+    """
 
     config_type = ByteConfig
 
@@ -99,19 +101,18 @@ class ByteTokenizer(Tokenizer):
             self.facts.check_keep(keep)
         items = [_as_bytes(self.preprocess(item)) for item in signal]
         if extents is not None:
-            if len(extents) != len(items):
-                raise ValueError(f"{len(extents)} extents for {len(items)} texts")
-            items = [item[: int(size)] for item, size in zip(items, extents, strict=True)]
+            items = [item[:size] for item, size in zip(items, _sizes(extents, items), strict=True)]
         sizes = torch.tensor([[len(item)] for item in items], dtype=torch.int64).reshape(len(items), 1)
         tokens = self.stamp([list(item) for item in items], extents=sizes) if items else _empty(self)
         return tokens if keep is None else tokens.keep(keep)
 
     def decode(self, tokens: Tokens, *, generator: Chance = None) -> list[bytes]:
         """See `Tokenizer.decode`."""
-        from ..zoo.stamping import check_values
+        from ..zoo.stamping import check_lengths, check_values
 
         self.check_tokens(tokens)
         check_values(tokens)
+        check_lengths(self, tokens)
         return [
             bytes(row[:length])
             for row, length in zip(tokens.ids.tolist(), tokens.lengths.tolist(), strict=True)
@@ -137,11 +138,23 @@ def _as_bytes(text: str | bytes) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"text has a lone surrogate at character {error.start}, which UTF-8 cannot hold; pass bytes instead"
+            f"text has a lone surrogate at character {error.start}, which UTF-8 cannot hold; pass bytes"
         ) from error
 
 
+def _sizes(extents: Tensor, items: Sequence[bytes]) -> list[int]:
+    """Bytes to read of each item: extents (B, 1)."""
+    if tuple(extents.shape) != (len(items), 1) or extents.is_floating_point():
+        raise ValueError(f"extents have shape {tuple(extents.shape)}: expected integers ({len(items)}, 1)")
+    sizes = extents[:, 0].tolist()
+    for item, size in zip(items, sizes, strict=True):
+        if not 0 <= size <= len(item):
+            raise ValueError(f"extent {size} of a text of {len(item)} bytes: expected it to lie inside")
+    return sizes
+
+
 def _empty(tokenizer: ByteTokenizer) -> Tokens:
+    """No texts."""
     import torch
 
     return tokenizer.stamp(torch.zeros(0, 0, dtype=torch.int64), extents=torch.zeros(0, 1, dtype=torch.int64))

@@ -73,7 +73,7 @@ def _titok(name: str, tokens: int, codebook: int | None, dim: int, repo: str) ->
         config=f"{name.replace('-', '_')}.yaml",
         repo=f"yucornetto/tokenizer_titok_{repo}_imagenet",
         converter="titok",
-        notice="the authors tag the weights Apache-2.0 and ask for research use only (bytedance/1d-tokenizer)",
+        notice="tagged Apache-2.0; the authors ask for research use only (bytedance/1d-tokenizer)",
         paper="2406.07550",
     )
 
@@ -107,7 +107,6 @@ _ROWS = (
             modality="text",
             licence="Apache-2.0",
             codebook_sizes=(256,),
-            nested="tokens",
             is_causal=True,
             is_lossless=True,
         ),

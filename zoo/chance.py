@@ -21,9 +21,14 @@ def draw_noise(shape: Sequence[int], generator: Chance) -> Tensor:
         return _draw((batch, *rest), generator)
     if generator is None:
         return _draw(rest, Generator().manual_seed(0)).expand(batch, *rest).contiguous()
-    if len(generator) != batch:
-        raise ValueError(f"{len(generator)} generators for {batch} items: give one, or one per item")
+    check_generators(generator, batch)
     return torch.stack([_draw(rest, each) for each in generator]) if batch else torch.zeros(tuple(shape))
+
+
+def check_generators(generator: Chance, batch: int) -> None:
+    """ValueError unless a list of generators has one per item."""
+    if isinstance(generator, Sequence) and len(generator) != batch:
+        raise ValueError(f"{len(generator)} generators for {batch} items: give one, or one per item")
 
 
 def select_generators(generator: Chance, items: Sequence[int]) -> Chance:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import reprlib
 import types
 import typing
 from abc import ABC, abstractmethod
@@ -36,9 +38,9 @@ class Config(ABC):
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:
-    """ValueError unless low <= value <= high."""
+    """ValueError unless low <= value <= high; NaN lies outside."""
     if not low <= value <= high:
-        raise ValueError(f"{name}={value!r}: expected {low} ... {high}")
+        raise ValueError(f"{name}={reprlib.repr(value)}: expected {low} ... {high}")
 
 
 def _plain(value: Any) -> Any:
@@ -54,8 +56,8 @@ def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
         raise ValueError(f"{where} is {values!r}: expected a mapping of fields")
     hints = typing.get_type_hints(cls)
     names = {field.name: field for field in dataclasses.fields(cls)}
-    if unknown := sorted(set(values) - set(names)):
-        raise ValueError(f"{where} has no field {', '.join(unknown)}; known: {', '.join(names)}")
+    if unknown := sorted(map(str, set(values) - set(names))):
+        raise ValueError(f"{where} has no field {', '.join(unknown[:8])}; known: {', '.join(names)}")
     required = {n for n, f in names.items() if f.default is f.default_factory is dataclasses.MISSING}
     if missing := sorted(required - set(values)):
         raise ValueError(f"{where} lacks {', '.join(missing)}")
@@ -68,14 +70,16 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is typing.Literal:
         if value in arguments:
             return value
-        raise ValueError(f"{where} is {value!r}: expected one of {', '.join(map(repr, arguments))}")
+        raise ValueError(
+            f"{where} is {reprlib.repr(value)}: expected one of {', '.join(map(repr, arguments))}"
+        )
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
         return _convert(next(a for a in arguments if a is not type(None)), value, where)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ValueError(f"{where} is {value!r}: expected a list")
+            raise ValueError(f"{where} is {reprlib.repr(value)}: expected a list")
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             return tuple(_convert(arguments[0], item, where) for item in value)
         if len(value) != len(arguments):
@@ -84,7 +88,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else _build(hint, value, where)
     if hint is float and type(value) in (int, float):
-        return float(value)
+        with contextlib.suppress(OverflowError):  # an integer of hundreds of digits
+            return float(value)
     if type(value) is hint:
         return value
-    raise ValueError(f"{where} is {value!r}: expected {getattr(hint, '__name__', hint)}")
+    raise ValueError(f"{where} is {reprlib.repr(value)}: expected {getattr(hint, '__name__', hint)}")

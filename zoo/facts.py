@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import operator
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
@@ -57,6 +60,10 @@ class Facts:
             raise ValueError(f"modality {self.modality!r}: expected one of {', '.join(get_args(Modality))}")
         if self.nested is not None and self.nested not in get_args(NestedAxis):
             raise ValueError(f"nested {self.nested!r}: expected 'tokens', 'codebooks' or None")
+        for name in ("sample_rate_hz", "channels", "max_tokens", "token_rate_hz", "latent_dim"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 2**62:
+                raise ValueError(f"{name}={value}: expected more than 0 and finite, or None")
         for size in self.codebook_sizes:
             if not 1 <= size <= 2**62:
                 raise ValueError(f"codebook size {size}: expected an integer from 1 to 2**62")
@@ -66,6 +73,10 @@ class Facts:
             )
         if any(count < 1 for count in self.keeps) or list(self.keeps) != sorted(set(self.keeps)):
             raise ValueError(f"keeps {self.keeps}: expected rising counts from 1")
+        if self.keeps and self.nested is None:
+            raise ValueError(f"keeps {self.keeps} with nested=None: expected counts along a nested axis only")
+        if self.nested == "codebooks" and not self.codebook_sizes:
+            raise ValueError("nested='codebooks' without codebook_sizes: expected at least one codebook")
 
     @property
     def is_discrete(self) -> bool:
@@ -99,8 +110,13 @@ class Facts:
                 f"{self.name} has no nested axis, so keep={count} has no meaning; leave keep out, "
                 "or choose a nested tokenizer (`tokenzoo list` shows which are)"
             )
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        try:
+            whole = 0 if isinstance(count, bool) else operator.index(count)
+        except TypeError:
+            whole = 0
+        if whole < 1:
             raise ValueError(f"keep={count!r}: expected an integer of at least 1")
+        count = whole
         if self.keeps and count not in self.keeps and count < self.keeps[-1]:
             raise ValueError(
                 f"keep={count}: {self.name} decodes prefixes of {_listed(self.keeps)} {self.nested}"
@@ -119,10 +135,12 @@ class Facts:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Facts:
         """The inverse of `to_dict`; unknown or ill-typed entries raise ValueError."""
+        if not isinstance(values, Mapping):
+            raise ValueError(f"facts are a {type(values).__name__}: expected a mapping of names to values")
         known = {field.name: str(field.type) for field in fields(cls)}
-        unknown = sorted(set(values) - set(known))
+        unknown = sorted(map(str, set(values) - set(known)))
         if unknown:
-            raise ValueError(f"unknown facts {', '.join(unknown)}; known: {', '.join(known)}")
+            raise ValueError(f"unknown facts {reprlib.repr(unknown)}; known: {', '.join(known)}")
         missing = [name for name in ("name", "modality") if name not in values]
         if missing:
             raise ValueError(f"facts lack {' and '.join(missing)}")
@@ -138,14 +156,13 @@ def _typed(name: str, annotation: str, value: Any) -> Any:
         if isinstance(value, list | tuple) and all(type(item) is member for item in value):
             return tuple(value)
     elif annotation.startswith("float") and type(value) in (int, float):
-        return float(value)
-    elif annotation.startswith("int") and type(value) is int:
-        return value
-    elif annotation.startswith("bool") and type(value) is bool:
-        return value
-    elif annotation.startswith(("str", "Modality", "NestedAxis")) and type(value) is str:
-        return value
-    raise ValueError(f"fact {name} is {value!r}: expected {annotation}")
+        with contextlib.suppress(OverflowError):
+            return float(value)
+    else:
+        kinds = {"int": int, "bool": bool, "str": str, "Modality": str, "NestedAxis": str}
+        if type(value) is kinds.get(annotation.partition(" ")[0]):
+            return value
+    raise ValueError(f"fact {name} is {reprlib.repr(value)}: expected {annotation}")
 
 
 def _listed(counts: tuple[int, ...]) -> str:

@@ -22,7 +22,8 @@ class LengthPolicy:
                   "uniform_power_of_two": uniform, rounded up to a power of two (FlexTok, arXiv 2502.13967).
                   "fixed": one of `counts`, equally likely.
     per           "batch": one draw a batch (One-D-Piece, arXiv 2501.10064); "sample": one draw an item
-    presentation  "drop" takes the tail away, "mask_token" puts a learned vector there, "attention_mask" hides it
+    presentation  "drop" takes the tail away, "mask_token" puts a learned vector there,
+                  "attention_mask" hides it
     full          share of draws that keep everything, on top of the distribution
 
     Serves `nested="codebooks"` as quantizer dropout, with N codebooks.
@@ -79,4 +80,5 @@ def _powers_of_two(longest: int) -> Sequence[int]:
 
 
 def _next_power_of_two(lengths: Tensor) -> Tensor:
-    return torch.tensor([1 << (int(length) - 1).bit_length() for length in lengths])
+    powers = [1 << (length - 1).bit_length() for length in lengths.tolist()]
+    return torch.tensor(powers, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""`tokenzoo.load` and its inverse: a name, a Hub id or a folder becomes a tokenizer, placed and identified."""
+"""`tokenzoo.load` and its inverse: a name, a Hub id or a folder becomes a tokenizer, placed and named."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .chance import Chance, select_generators
+from .chance import Chance, check_generators, select_generators
 from .facts import Facts
-from .stamping import check_values
+from .stamping import check_lengths, check_values
 from .tokenizer import NoDecoder, Tokenizer
 from .tokens import Tokens
 
@@ -38,9 +38,9 @@ class Reconstruction:
 class NeuralTokenizer(Tokenizer, nn.Module):
     """A tokenizer built from one frozen configuration, with parts `encoder`, `quantizer`, `decoder`.
 
-    A family writes `encode_latents`, `decode_latents`, `forward` and `codebook_embeddings`; and, where a latent
-    is not one token, `quantize` and `dequantize`. The verbs below run without gradient, ignore `train()`, and
-    never move a statistic.
+    A family writes `encode_latents`, `decode_latents`, `forward` and `codebook_embeddings`; and, where a
+    latent is not one token, `quantize` and `dequantize`. The verbs run without gradient, ignore `train()`,
+    and never move a statistic.
     """
 
     config_type: ClassVar[type[Config]]
@@ -128,18 +128,18 @@ class NeuralTokenizer(Tokenizer, nn.Module):
         if keep is not None:
             keep = self.facts.check_keep(keep)
         if not isinstance(signal, Tensor):
+            if not isinstance(signal, Sequence) or isinstance(signal, str | bytes):
+                raise TypeError(
+                    f"signal is a {type(signal).__name__}: expected a stacked tensor or a list of items; "
+                    "pass each item through tokenizer.preprocess first"
+                )
             if extents is not None:
                 raise ValueError("extents go with a padded batch; a list of items has its own sizes")
             return self._encode_list(signal, keep, generator)
         self.check_signal(signal)
         if extents is not None:
-            sizes = torch.as_tensor(extents)
-            items = [item[(..., *(slice(n) for n in sizes[i].tolist()))] for i, item in enumerate(signal)]
-            return self._encode_list(items, keep, generator)
-        if isinstance(generator, Sequence) and len(generator) != len(signal):
-            raise ValueError(
-                f"{len(generator)} generators for {len(signal)} items: give one, or one per item"
-            )
+            return self._encode_list(_unpadded(signal, extents), keep, generator)
+        check_generators(generator, len(signal))
         with self._evaluating():
             latents = self.encode_latents(signal.to(self.device, self.dtype))
             tokens = self.quantize(latents, generator)
@@ -149,6 +149,7 @@ class NeuralTokenizer(Tokenizer, nn.Module):
         """Stacks items of one size, so each gets the ids it would get alone, and restores the order."""
         if not len(items):
             raise ValueError("nothing to encode: the list of items is empty")
+        check_generators(generator, len(items))
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, item in enumerate(items):
             if not isinstance(item, Tensor):
@@ -156,20 +157,20 @@ class NeuralTokenizer(Tokenizer, nn.Module):
                     f"item {index} is a {type(item).__name__}: pass it through tokenizer.preprocess first"
                 )
             groups.setdefault(tuple(item.shape), []).append(index)
-        if isinstance(generator, torch.Generator) and len(groups) > 1:
+        if isinstance(generator, torch.Generator) and len(groups) > 1 and self.facts.draws_noise:
             raise ValueError(
-                f"one generator cannot serve {len(groups)} different sizes in a defined order; give one per item"
+                f"one generator cannot serve {len(groups)} different sizes in a defined order; "
+                "give one per item"
             )
-        order: list[int] = []
-        batches = []
+        singles: list[Tokens | None] = [None] * len(items)
         for members in groups.values():
             stack = torch.stack([items[index] for index in members])
-            batches.append(self.encode(stack, keep=keep, generator=select_generators(generator, members)))
-            order += members
-        if len(batches) == 1:
-            return batches[0]
-        singles = Tokens.cat(batches).unbind()
-        return Tokens.cat([singles[order.index(index)] for index in range(len(items))])
+            batch = self.encode(stack, keep=keep, generator=select_generators(generator, members))
+            if len(groups) == 1:
+                return batch
+            for index, single in zip(members, batch.unbind(), strict=True):
+                singles[index] = single
+        return Tokens.cat([single for single in singles if single is not None])
 
     @torch.no_grad()
     def decode(self, tokens: Tokens, *, generator: Chance = None) -> Tensor:
@@ -180,8 +181,11 @@ class NeuralTokenizer(Tokenizer, nn.Module):
             )
         self.check_tokens(tokens)
         check_values(tokens)
+        check_lengths(self, tokens)
+        check_generators(generator, len(tokens))
         with self._evaluating():
             latents = self.dequantize(tokens.to(self.device))
+            latents = replace(latents, values=latents.values.to(self.dtype))
             return self.finish_signal(self.decode_latents(latents))
 
     @contextlib.contextmanager
@@ -203,9 +207,22 @@ class NeuralTokenizer(Tokenizer, nn.Module):
         save(self, folder)
 
     def finetune(self, **hyperparameters: Any) -> Any:
-        """The LightningModule that trains this tokenizer's modality, started from its weights. Needs `[train]`."""
+        """The LightningModule that trains this modality, started from these weights. Needs `[train]`."""
         raise NotImplementedError(f"{self.facts.modality} tokenizers have no training module yet")
 
     def stream(self) -> Any:
         """An object that encodes chunks; only causal models have one."""
         raise NotImplementedError(f"{self.facts.name} does not stream: encode the whole item")
+
+
+def _unpadded(signal: Tensor, extents: Any) -> list[Tensor]:
+    """The items (C, *extent) of a padded batch (B, C, *size)."""
+    sizes, room = torch.as_tensor(extents), tuple(signal.shape[2:])
+    if sizes.shape != (len(signal), len(room)) or sizes.is_floating_point() or sizes.dtype == torch.bool:
+        raise ValueError(
+            f"extents are {sizes.dtype} {tuple(sizes.shape)}: expected integers ({len(signal)}, {len(room)})"
+        )
+    for size in sizes.tolist():
+        if any(not 0 <= n <= most for n, most in zip(size, room, strict=True)):
+            raise ValueError(f"extent {tuple(size)} in a batch padded to {room}: expected it to lie inside")
+    return [item[(..., *map(slice, size))] for item, size in zip(signal, sizes.tolist(), strict=True)]

@@ -55,7 +55,7 @@ class Tokenizer(ABC):
     def encode(
         self, signal: Any, *, extents: Tensor | None = None, keep: int | None = None, generator: Chance = None
     ) -> Tokens:
-        """Tokens of a batch, or of a list of preprocessed items of any sizes: each gets the ids it would get alone.
+        """Tokens of a batch, or of a list of preprocessed items of any sizes, each as it would get alone.
 
         extents    (B, 1) or (B, 2) int64, the real sizes inside a padded batch
         keep       at most so many, by the model's own means; ValueError when the tokenizer is not nested
@@ -125,7 +125,7 @@ class Tokenizer(ABC):
         lengths    (B,), default: every position counts
         extents    default: the model's image size, or N hops
 
-        Raises ValueError or TypeError for a wrong shape, type or an id outside its codebook.
+        Raises ValueError or TypeError for a wrong shape, type or length, and for an id outside its codebook.
         """
         from .stamping import stamped
 
@@ -145,7 +145,8 @@ class Tokenizer(ABC):
         if not self.facts.is_same_tokenizer(tokens.facts):
             raise ValueError(
                 f"these tokens were made by {_identity(tokens.facts)}, this is {_identity(self.facts)}; "
-                "load that tokenizer, or insist with tokenizer.stamp(tokens.values)"
+                "load that tokenizer, or insist with "
+                "tokenizer.stamp(tokens.values, lengths=tokens.lengths, extents=tokens.extents)"
             )
 
 

@@ -27,7 +27,7 @@ class Tokens:
     extents    (B, 1) int64 samples or bytes, or (B, 2) height and width: what decode will give back
     facts      the facts of the tokenizer that made them
     positions  (B, N) int64, slots of scattered tokens
-    scales     (B, M) float, one per segment of audio
+    scales     (B, M) float, one per segment of audio; 0 beyond an item's segments
     durations  (B, N) int64, repeats of each unit
     captions   B strings that guide the decoder
 
@@ -45,7 +45,7 @@ class Tokens:
     captions: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        values, batch = self.values, len(self.values)
+        values = self.values
         if values.is_floating_point():
             if values.ndim != 3:
                 raise ValueError(f"float values have shape {tuple(values.shape)}: expected (B, N, D)")
@@ -53,11 +53,12 @@ class Tokens:
             raise TypeError(f"values are {values.dtype}: expected int64 ids or floats")
         elif values.ndim not in (2, 3):
             raise ValueError(f"ids have shape {tuple(values.shape)}: expected (B, N) or (B, N, Q)")
+        batch = len(values)
         if self.lengths.shape != (batch,) or self.lengths.dtype != torch.int64:
             raise ValueError(f"lengths are {_what(self.lengths)}: expected int64 ({batch},)")
         if batch and not 0 <= int(self.lengths.min()) <= int(self.lengths.max()) <= values.shape[1]:
             raise ValueError(f"lengths {self.lengths.tolist()[:8]}: expected 0 ... {values.shape[1]}")
-        if self.extents.ndim != 2 or len(self.extents) != batch or self.extents.dtype != torch.int64:
+        if self.extents.shape not in ((batch, 1), (batch, 2)) or self.extents.dtype != torch.int64:
             raise ValueError(
                 f"extents are {_what(self.extents)}: expected int64 ({batch}, 1) or ({batch}, 2)"
             )
@@ -65,8 +66,11 @@ class Tokens:
             tensor = getattr(self, name)
             if tensor is not None and (tensor.shape != values.shape[:2] or tensor.dtype != torch.int64):
                 raise ValueError(f"{name} are {_what(tensor)}: expected int64 {tuple(values.shape[:2])}")
-        if self.scales is not None and (self.scales.ndim != 2 or len(self.scales) != batch):
-            raise ValueError(f"scales are {_what(self.scales)}: expected float ({batch}, M)")
+        scales = self.scales
+        if scales is not None and (
+            scales.ndim != 2 or len(scales) != batch or not scales.is_floating_point()
+        ):
+            raise ValueError(f"scales are {_what(scales)}: expected float ({batch}, M)")
         if self.captions is not None and len(self.captions) != batch:
             raise ValueError(f"{len(self.captions)} captions for {batch} items")
 
@@ -120,6 +124,8 @@ class Tokens:
         """
         count = self.facts.check_keep(count)
         if self.facts.nested == "codebooks":
+            if not self.is_discrete:
+                raise TypeError("these are latents before quantizing: they have no codebooks to keep")
             return replace(self, values=self.values[..., :count]) if self.values.ndim == 3 else self
         lengths = self.lengths.clamp(max=count)
         width = int(lengths.max()) if len(self) else 0
@@ -127,11 +133,13 @@ class Tokens:
         return replace(self, values=self.values[:, :width], lengths=lengths, **cut)._zero_padding()
 
     def crop(self, signal: Any) -> list[Any]:
-        """The items of a decoded batch without padding: (C, H, W) images, (C, S) waveforms, or the strings."""
+        """The items of a decoded batch without padding: (C, H, W) images, (C, S) sound, or the strings."""
         if not isinstance(signal, Tensor):
             return list(signal)
+        if len(signal) != len(self):
+            raise ValueError(f"{len(signal)} decoded items for {len(self)} items of tokens: expected as many")
         sizes = self.extents.tolist()
-        return [item[(..., *(slice(size) for size in sizes[i]))] for i, item in enumerate(signal)]
+        return [item[(..., *map(slice, size))] for item, size in zip(signal, sizes, strict=True)]
 
     def unbind(self) -> list[Tokens]:
         """One `Tokens` an item, each cut to its own length."""
@@ -191,18 +199,21 @@ class Tokens:
             return False
         if self.captions != other.captions or self.values.shape[2:] != other.values.shape[2:]:
             return False
-        same = torch.equal(self.lengths.cpu(), other.lengths.cpu()) and torch.equal(
-            self.extents.cpu(), other.extents.cpu()
-        )
+        if not (_equal(self.lengths, other.lengths) and _equal(self.extents, other.extents)):
+            return False
         width = int(self.lengths.max()) if len(self) else 0
+        mask = self.mask[:, :width]
         for name in ("values", *_PER_TOKEN):
-            same = same and _equal(
-                _cut(getattr(self, name), width), _cut(getattr(other, name), width), self.mask
-            )
-        return same and _equal(self.scales, other.scales, None)
+            if not _equal(_cut(getattr(self, name), width), _cut(getattr(other, name), width), mask):
+                return False
+        scale_width = max(0 if t is None else t.shape[1] for t in (self.scales, other.scales))
+        return _equal(*(None if t is None else _pad(t, scale_width) for t in (self.scales, other.scales)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a `.tok` file: facts, ids packed at their true width, lengths, extents, checksum."""
+        """Write a `.tok` file: facts, ids packed at their true width, lengths, extents, checksum.
+
+        Floats are stored as float32. ValueError when an id lies outside its codebook.
+        """
         arrays = {
             name: None if (t := getattr(self, name)) is None else t.cpu().numpy() for name in _PER_TOKEN
         }
@@ -224,9 +235,9 @@ class Tokens:
         """Read a `.tok` file; raises TokFileError when it is damaged, foreign or of a later version."""
         record = tokfile.read_record(path)
         return Tokens(
-            values=torch.from_numpy(record.values.copy()),
-            lengths=torch.from_numpy(record.lengths.copy()),
-            extents=torch.from_numpy(record.extents.copy()),
+            values=torch.from_numpy(record.values),
+            lengths=torch.from_numpy(record.lengths),
+            extents=torch.from_numpy(record.extents),
             facts=record.facts,
             positions=_tensor(record.positions),
             scales=_tensor(record.scales),
@@ -249,7 +260,7 @@ def _what(tensor: Tensor) -> str:
 
 
 def _tensor(array: Any) -> Tensor | None:
-    return None if array is None else torch.from_numpy(array.copy())
+    return None if array is None else torch.from_numpy(array)
 
 
 def _cut(tensor: Tensor | None, width: int) -> Tensor | None:
@@ -277,15 +288,15 @@ def _cat_padded(name: str, batches: Sequence[Tokens], width: int) -> Tensor | No
     return torch.cat([_pad(tensor, width) for tensor in tensors]) if tensors else None
 
 
-def _equal(left: Tensor | None, right: Tensor | None, mask: Tensor | None) -> bool:
-    """Equal where `mask` is True; a missing tensor equals only a missing one."""
+def _equal(left: Tensor | None, right: Tensor | None, mask: Tensor | None = None) -> bool:
+    """Equal as numbers where `mask` is True; a missing tensor equals only a missing one.
+
+    Floats of two widths are compared in the wider one: a `.tok` file widens bfloat16.
+    """
     if left is None or right is None:
         return left is right
-    left, right = left.cpu(), right.cpu()
+    dtype = torch.promote_types(left.dtype, right.dtype)
+    left, right = left.detach().to("cpu", dtype), right.detach().to("cpu", dtype)
     if mask is not None:
-        mask = mask[:, : left.shape[1]].cpu()
-        left, right = (
-            left[mask],
-            right[mask] if right.shape[1] == left.shape[1] else right[:, : mask.shape[1]][mask],
-        )
-    return left.dtype == right.dtype and torch.equal(left, right)
+        left, right = left[mask.cpu()], right[mask.cpu()]
+    return torch.equal(left, right)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import reprlib
 import struct
 import tempfile
 import zlib
@@ -24,8 +25,13 @@ from .facts import Facts
 
 MAGIC = b"\x89TOK"
 VERSION = 1
-MAX_HEADER_BYTES = 1 << 24
+MAX_HEADER_BYTES = 1 << 20
 MAX_VALUES = 1 << 28
+# A long item among many short ones unpacks to a rectangle of padding: a small file must not claim gigabytes.
+MAX_SPARSE_VALUES = 1 << 24
+MAX_SPARSITY = 64
+# Tokens that are packed at a time; a multiple of 8, so that every block but the last ends at a whole byte.
+_BLOCK = 1 << 16
 _PREFIX = struct.Struct("<4sHI")
 _CHUNK_TYPES = {
     "lengths": "<u8",
@@ -101,10 +107,11 @@ def id_bits(codebook_size: int) -> int:
 
 
 def to_bytes(record: TokRecord) -> bytes:
-    """The container as bytes; the inverse of `from_bytes`."""
-    values, lengths = record.values, record.lengths
+    """The container as bytes; the inverse of `from_bytes`. ValueError for what it could not give back."""
+    lengths = record.lengths
+    values = record.values[:, : int(lengths.max(initial=0))]
     is_float = np.issubdtype(values.dtype, np.floating)
-    widths = [] if is_float else [id_bits(size) for size in record.facts.codebook_sizes[: _depth(values)]]
+    _check_size(values.shape, int(lengths.sum()))
     chunks: list[tuple[str, bytes]] = [
         ("lengths", lengths.astype("<u8").tobytes()),
         ("extents", record.extents.astype("<i8").tobytes()),
@@ -113,13 +120,17 @@ def to_bytes(record: TokRecord) -> bytes:
         rows = [values[item, :length] for item, length in enumerate(lengths)]
         chunks.append(("floats", b"".join(row.astype("<f4").tobytes() for row in rows)))
     else:
-        chunks.append(("ids", _pack(_ragged(values, lengths), widths)))
+        sizes = _sizes_of(record.facts, values.shape)
+        ids = _ragged(values, lengths)
+        _check_ids(ids, sizes)
+        chunks.append(("ids", _pack(ids.reshape(len(ids), len(sizes)), sizes)))
     for name in ("positions", "durations"):
         array = getattr(record, name)
         if array is not None:
-            if array.size and not 0 <= int(array.min()) <= int(array.max()) < 2**32:
+            rows = _ragged(array[:, : values.shape[1]], lengths)
+            if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < 2**32:
                 raise ValueError(f"{name} outside 0 ... 2**32 - 1 cannot be written to a .tok file")
-            chunks.append((name, _ragged(array, lengths).astype("<u4").tobytes()))
+            chunks.append((name, rows.astype("<u4").tobytes()))
     if record.scales is not None:
         chunks.append(("scales", record.scales.astype("<f4").tobytes()))
     if record.captions is not None:
@@ -132,7 +143,10 @@ def to_bytes(record: TokRecord) -> bytes:
     }
     if record.scales is not None:
         header["scales"] = record.scales.shape[1]
-    packed = zlib.compress(json.dumps(header, separators=(",", ":"), sort_keys=True).encode(), 9)
+    text = json.dumps(header, separators=(",", ":"), sort_keys=True, allow_nan=False).encode()
+    if len(text) > MAX_HEADER_BYTES:
+        raise ValueError(f"the facts take {len(text)} bytes: expected at most {MAX_HEADER_BYTES}")
+    packed = zlib.compress(text, 9)
     body = _PREFIX.pack(MAGIC, VERSION, len(packed)) + packed + b"".join(blob for _, blob in chunks)
     return body + struct.pack("<I", zlib.crc32(body))
 
@@ -142,7 +156,7 @@ def from_bytes(blob: bytes, name: str = "bytes") -> TokRecord:
     facts, header, payload = _parse_header(blob, name)
     try:
         return _parse_payload(facts, header, payload)
-    except (KeyError, TypeError, IndexError, ValueError, OverflowError, UnicodeDecodeError) as error:
+    except (KeyError, TypeError, IndexError, ValueError, OverflowError, RecursionError) as error:
         raise TokFileError(
             f"{name}: the header and the payload disagree ({error}); make the file again"
         ) from error
@@ -199,30 +213,31 @@ def _split(listing: list[list[Any]], payload: bytes) -> dict[str, bytes]:
 def _parse_payload(facts: Facts, header: dict[str, Any], chunks: dict[str, bytes]) -> TokRecord:
     shape = tuple(header["shape"])
     if len(shape) not in (2, 3) or any(type(size) is not int or size < 0 for size in shape) or 0 in shape[2:]:
-        raise ValueError(f"shape {shape}")
-    if math.prod(shape) > MAX_VALUES:
-        raise ValueError(f"shape {shape} holds more than {MAX_VALUES} values; split the batch")
+        raise ValueError(f"shape {reprlib.repr(shape)}")
+    if header["extents"] not in (1, 2):
+        raise ValueError(f"{reprlib.repr(header['extents'])} numbers per extent")
     batch, width = shape[:2]
     lengths = _array(chunks, "lengths", (batch,)).astype(np.int64)
-    if lengths.size and not 0 <= int(lengths.min()) <= int(lengths.max()) <= width:
-        raise ValueError(f"lengths beyond the width {width}")
-    total = int(lengths.sum())
     # A hostile header may claim a width that the payload does not bear out.
-    if batch and width != int(lengths.max()):
-        raise ValueError(f"width {width}, but the longest item has {int(lengths.max())} tokens")
-    rest = shape[2:]
+    if lengths.min(initial=0) < 0 or width != int(lengths.max(initial=0)):
+        raise ValueError(f"width {width}, but the longest item has {lengths.max(initial=0)} tokens")
+    if math.prod(max(size, 1) for size in shape) > MAX_VALUES:
+        raise ValueError(f"shape {shape} holds more than {MAX_VALUES} values")
+    total = int(lengths.sum())
+    _check_size(shape, total)
+    extents = _array(chunks, "extents", (batch, header["extents"])).astype(np.int64)
+    if extents.min(initial=0) < 0:
+        raise ValueError(f"extent {extents.min()}")
+    if ("ids" in chunks) == ("floats" in chunks):
+        raise ValueError("expected either ids or floats")
     if "ids" in chunks:
-        sizes = facts.codebook_sizes[: rest[0] if rest else 1]
-        if len(sizes) != (rest[0] if rest else 1):
-            raise ValueError(
-                f"{rest[0] if rest else 1} codebooks, the facts name {len(facts.codebook_sizes)}"
-            )
-        flat = _unpack(chunks["ids"], total, [id_bits(size) for size in sizes])
-        if (flat >= np.asarray(sizes, np.int64)).any():
-            raise ValueError("an id lies outside its codebook")
-        flat = flat.reshape(total, *rest)
+        sizes = _sizes_of(facts, shape)
+        flat = _unpack(chunks["ids"], total, sizes).reshape(total, *shape[2:])
+        _check_ids(flat, sizes)
+    elif len(shape) == 3:
+        flat = _array(chunks, "floats", (total, shape[2])).astype(np.float32)
     else:
-        flat = _array(chunks, "floats", (total, *rest))
+        raise ValueError(f"floats of shape {shape}")
     per_token = {
         name: _padded(_array(chunks, name, (total,)).astype(np.int64), lengths, width)
         for name in ("positions", "durations")
@@ -230,15 +245,16 @@ def _parse_payload(facts: Facts, header: dict[str, Any], chunks: dict[str, bytes
     }
     captions = None
     if "captions" in chunks:
-        captions = tuple(json.loads(chunks["captions"]))
-        if len(captions) != batch or not all(isinstance(caption, str) for caption in captions):
-            raise ValueError("captions")
+        captions = json.loads(chunks["captions"])
+        if not isinstance(captions, list) or len(captions) != batch or {*map(type, captions)} - {str}:
+            raise ValueError(f"captions are no list of {batch} strings")
+        captions = tuple(captions)
     return TokRecord(
         facts=facts,
         values=_padded(flat, lengths, width),
         lengths=lengths,
-        extents=_array(chunks, "extents", (batch, header["extents"])).astype(np.int64),
-        scales=_array(chunks, "scales", (batch, header["scales"])) if "scales" in chunks else None,
+        extents=extents,
+        scales=_scales(chunks, batch, header["scales"]) if "scales" in chunks else None,
         captions=captions,
         **per_token,
     )
@@ -252,8 +268,32 @@ def _array(chunks: dict[str, bytes], name: str, shape: tuple[int, ...]) -> np.nd
     return np.frombuffer(chunks[name], kind).reshape(shape)
 
 
-def _depth(values: np.ndarray) -> int:
-    return values.shape[2] if values.ndim == 3 else 1
+def _scales(chunks: dict[str, bytes], batch: int, width: object) -> np.ndarray:
+    if type(width) is not int or not 0 <= width <= MAX_VALUES:
+        raise ValueError(f"{reprlib.repr(width)} scales an item")
+    return _array(chunks, "scales", (batch, width)).astype(np.float32)
+
+
+def _check_size(shape: tuple[int, ...], tokens: int) -> None:
+    """ValueError for more values than a reader accepts; `tokens` of them are not padding."""
+    count = math.prod(shape)
+    if count > MAX_VALUES:
+        raise ValueError(f"shape {shape} holds more than {MAX_VALUES} values; split the batch")
+    if count > max(MAX_SPARSE_VALUES, MAX_SPARSITY * tokens * math.prod(shape[2:])):
+        raise ValueError(f"shape {shape} is nearly all padding; split the batch into items of like length")
+
+
+def _sizes_of(facts: Facts, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes of the codebooks present in ids of this shape."""
+    depth = shape[2] if len(shape) == 3 else 1
+    if not 1 <= depth <= len(facts.codebook_sizes):
+        raise ValueError(f"ids of {depth} codebooks, the facts name {len(facts.codebook_sizes)}")
+    return facts.codebook_sizes[:depth]
+
+
+def _check_ids(ids: np.ndarray, sizes: tuple[int, ...]) -> None:
+    if ((ids < 0) | (ids >= np.asarray(sizes if ids.ndim == 2 else sizes[0], np.int64))).any():
+        raise ValueError("an id lies outside its codebook")
 
 
 def _ragged(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -268,32 +308,39 @@ def _padded(flat: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
     return values
 
 
-def _pack(ids: np.ndarray, widths: list[int]) -> bytes:
-    """Ids (T,) or (T, Q) to bytes, most significant bit first, `widths[q]` bits for codebook q."""
-    columns = [
-        _bits(column, width) for column, width in zip(ids.reshape(len(ids), -1).T, widths, strict=True)
-    ]
-    return np.packbits(np.concatenate(columns, axis=1)).tobytes() if columns else b""
+def _pack(ids: np.ndarray, sizes: tuple[int, ...]) -> bytes:
+    """Ids (T, Q) to bytes, most significant bit first, `id_bits` of each codebook's size."""
+    blocks = []
+    for start in range(0, len(ids), _BLOCK):
+        columns = [
+            (column[:, None] >> _shifts(size) & 1).astype(np.uint8)
+            for column, size in zip(ids[start : start + _BLOCK].T, sizes, strict=True)
+        ]
+        blocks.append(np.packbits(np.concatenate(columns, axis=1)).tobytes())
+    return b"".join(blocks)
 
 
-def _bits(column: np.ndarray, width: int) -> np.ndarray:
-    shifts = np.arange(width - 1, -1, -1, dtype=np.int64)
-    return ((column[:, None] >> shifts) & 1).astype(np.uint8)
-
-
-def _unpack(blob: bytes, tokens: int, widths: list[int]) -> np.ndarray:
+def _unpack(blob: bytes, tokens: int, sizes: tuple[int, ...]) -> np.ndarray:
     """Bytes to ids (T, Q)."""
-    bits_per_token = sum(widths)
-    if len(blob) != (tokens * bits_per_token + 7) // 8:
-        raise ValueError(f"{len(blob)} bytes of ids, expected {(tokens * bits_per_token + 7) // 8}")
-    bits = np.unpackbits(np.frombuffer(blob, np.uint8), count=tokens * bits_per_token)
-    ids = np.zeros((tokens, len(widths)), np.int64)
-    start = 0
-    for q, width in enumerate(widths):
-        column = bits.reshape(tokens, bits_per_token)[:, start : start + width]
-        ids[:, q] = column.astype(np.int64) @ (1 << np.arange(width - 1, -1, -1, dtype=np.int64))
-        start += width
+    if len(blob) != payload_bytes(tokens, sizes):
+        raise ValueError(f"{len(blob)} bytes of ids, expected {payload_bytes(tokens, sizes)}")
+    bits_per_token = sum(map(id_bits, sizes))
+    packed = np.frombuffer(blob, np.uint8)
+    ids = np.zeros((tokens, len(sizes)), np.int64)
+    for start in range(0, tokens, _BLOCK):
+        count = min(_BLOCK, tokens - start)
+        bits = np.unpackbits(packed[start * bits_per_token // 8 :], count=count * bits_per_token)
+        bits = bits.reshape(count, bits_per_token)
+        place = 0
+        for q, size in enumerate(sizes):
+            shifts = _shifts(size)
+            ids[start : start + count, q] = bits[:, place : place + len(shifts)] @ (1 << shifts)
+            place += len(shifts)
     return ids
+
+
+def _shifts(size: int) -> np.ndarray:
+    return np.arange(id_bits(size) - 1, -1, -1, dtype=np.int64)
 
 
 def _umask() -> int:
