@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import struct
 import warnings
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +16,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "MPO")
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")
 MAX_PIXELS = 89_478_485
 _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -21,6 +24,22 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
     "box": Image.Resampling.BOX,
 }
+# What Pillow's readers raise on damaged files besides UnidentifiedImageError; RuntimeError is AVIF's.
+_DAMAGED = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
 _WIDE_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 
 
@@ -38,9 +57,10 @@ class ImagePreprocess:
     interpolation  "bicubic", "bilinear", "lanczos" or "box", all with antialiasing (Pillow's filters)
     background     RGB that shows through where a picture is transparent
 
-    Takes a path, a PIL image, a uint8, uint16 or float array (H, W), (H, W, 1|3|4), or a tensor (C, H, W) of the
-    same types; floats are in [0, 1]. EXIF orientation is applied, greyscale and palettes become RGB, 16 bits
-    are scaled to [0, 1] without passing through 8. A tensor of the right size passes unchanged.
+    Takes a path, a PIL image, a uint8, uint16 or float array (H, W), (H, W, 1|3|4), or a tensor (C, H, W) of
+    the same types; floats are in [0, 1]. EXIF orientation is applied, greyscale and palettes become RGB, 16
+    bits are scaled to [0, 1] without passing through 8 (but Pillow reads colour files at 8 bits). Of an
+    animation the first frame counts. A tensor of the right size passes unchanged.
     """
 
     size: int | None = 256
@@ -55,26 +75,27 @@ class ImagePreprocess:
             raise ValueError(f"resize={self.resize!r}: expected 'shorter_edge' or 'squash'")
         if self.interpolation not in _FILTERS:
             raise ValueError(f"interpolation={self.interpolation!r}: expected one of {', '.join(_FILTERS)}")
+        if len(self.background) != 3 or any(not 0 <= level <= 255 for level in self.background):
+            raise ValueError(f"background={self.background!r}: expected three levels from 0 to 255")
 
     def __call__(self, item: Any) -> Tensor:
         """float32 (3, size, size) in [0, 1]. Raises ImageReadError, ValueError or TypeError."""
         if isinstance(item, str | os.PathLike):
             item = read_image(item)
         if isinstance(item, Image.Image):
-            planes = self._planes_of_image(item)
-        elif isinstance(item, Tensor):
-            planes = self._planes_of_array(_channels_last(item))
-        elif isinstance(item, np.ndarray):
-            planes = self._planes_of_array(item)
-        else:
-            raise TypeError(
-                f"picture is a {type(item).__name__}: expected a path, PIL image, array or tensor"
-            )
-        return planes
+            return self._planes_of_image(item)
+        if isinstance(item, Tensor):
+            return self._planes_of_array(_channels_last(item))
+        if isinstance(item, np.ndarray):
+            return self._planes_of_array(item)
+        raise TypeError(f"picture is a {type(item).__name__}: expected a path, PIL image, array or tensor")
 
     def _planes_of_image(self, image: Image.Image) -> Tensor:
         _check_pixels(image.size, "picture")
-        image = ImageOps.exif_transpose(image)
+        try:
+            image = ImageOps.exif_transpose(image)
+        except _DAMAGED as error:
+            raise ImageReadError(f"picture cannot be loaded ({error})") from error
         if image.mode in _WIDE_MODES:
             return self._planes_of_array(_wide_to_float(image))
         image = self._flatten(image)
@@ -95,7 +116,8 @@ class ImagePreprocess:
             array = array[..., None]
         if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
             raise ValueError(
-                f"picture has shape {array.shape}: expected (H, W), (H, W, 1|3|4) for arrays, (C, H, W) for tensors"
+                f"picture has shape {array.shape}: expected (H, W) or (H, W, 1|3|4) for arrays, "
+                "(C, H, W) for tensors"
             )
         _check_pixels((array.shape[1], array.shape[0]), "picture")
         if array.dtype == np.uint8:
@@ -106,11 +128,9 @@ class ImagePreprocess:
             alpha, back = values[..., 3:], np.asarray(self.background, np.float32) / 255
             values = values[..., :3] * alpha + back * (1 - alpha)
         values = np.repeat(values, 3, axis=2) if values.shape[2] == 1 else values
-        # Pillow's filters work on one float plane at a time; bicubic may overshoot, as it would not in 8 bits.
-        planes = [
-            self._resized(Image.fromarray(np.ascontiguousarray(plane))) for plane in values.transpose(2, 0, 1)
-        ]
-        return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes])).clamp_(0, 1)
+        # Pillow's filters work on one float plane at a time; bicubic overshoots, as it would not in 8 bits.
+        planes = [Image.fromarray(np.ascontiguousarray(plane)) for plane in values.transpose(2, 0, 1)]
+        return torch.from_numpy(np.stack([np.asarray(self._resized(p)) for p in planes])).clamp_(0, 1)
 
     def _resized(self, image: Image.Image) -> Image.Image:
         if self.size is None:
@@ -131,13 +151,15 @@ class ImagePreprocess:
 
 
 def read_image(path: str | os.PathLike[str]) -> Image.Image:
-    """A picture from a file, fully loaded. ImageReadError names the file when it is missing, no picture, truncated
-    or too large."""
+    """A picture from a file, fully loaded.
+
+    ImageReadError names the file when it is missing, no picture, damaged, truncated or too large.
+    """
     path = Path(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(path, formats=_formats()) as image:
                 _check_pixels(image.size, str(path))
                 image.load()
                 return image.copy() if image.getexif() else image
@@ -147,13 +169,7 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
         raise ImageReadError(f"{path}: is a folder, expected a picture") from error
     except UnidentifiedImageError as error:
         raise ImageReadError(f"{path}: not a picture of a known format ({', '.join(FORMATS)})") from error
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
+    except _DAMAGED as error:
         raise ImageReadError(f"{path}: cannot be read as a picture ({error})") from error
 
 
@@ -161,6 +177,13 @@ def to_image(signal: Tensor) -> Image.Image:
     """(3, H, W) in [0, 1] to an 8-bit PIL image, clamped and rounded to the nearest level."""
     levels = signal.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).contiguous().cpu().numpy())
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of FORMATS that this Pillow reads: AVIF came with 11.3, and Image.open fails on unknown names."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _channels_last(tensor: Tensor) -> np.ndarray:
