@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tokenzoo.checkpoints import convert_titok
+from tokenzoo.checkpoints.error import CheckpointError
 from tokenzoo.checkpoints.weights import load_strict
 from tokenzoo.image.titok import TiTok, TiTokConfig
 from tokenzoo.zoo.gaussian import GaussianPosterior
@@ -81,31 +82,49 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("fixture_folder", folders, ids=[folder.name for folder in folders])
 
 
-def test_golden(fixture_folder: Path) -> None:
-    meta = json.loads((fixture_folder / "meta.json").read_text())
+def read_fixture(folder: Path) -> Fixture:
+    """The folder's content; a system on the NOT_YET list skips the test, one without a runner fails it."""
+    meta = json.loads((folder / "meta.json").read_text())
     system = meta.get("system") or meta["repo"].split()[0]
     if system in NOT_YET:
         pytest.skip(f"{system} is on the NOT_YET list: its family is still to be written")
-    assert system in RUNNERS, (
-        f"{fixture_folder}: no runner for system {system!r}; write one, or add it to NOT_YET"
-    )
-    fixture = Fixture(
-        name=fixture_folder.name,
+    assert system in RUNNERS, f"{folder}: no runner for system {system!r}; write one, or add it to NOT_YET"
+    return Fixture(
+        name=folder.name,
         system=system,
-        config=json.loads((fixture_folder / "config.json").read_text()),
+        config=json.loads((folder / "config.json").read_text()),
         meta=meta,
-        tensors={
-            name: _float32(tensor) for name, tensor in load_file(fixture_folder / "model.safetensors").items()
-        },
-        inputs=load_file(fixture_folder / "inputs.safetensors"),
-        expected=load_file(fixture_folder / "expected.safetensors"),
+        tensors={name: _float32(tensor) for name, tensor in load_file(folder / "model.safetensors").items()},
+        inputs=load_file(folder / "inputs.safetensors"),
+        expected=load_file(folder / "expected.safetensors"),
     )
+
+
+def test_golden(fixture_folder: Path) -> None:
+    fixture = read_fixture(fixture_folder)
     with torch.no_grad():
-        computed = RUNNERS[system](fixture)
+        computed = RUNNERS[fixture.system](fixture)
     unchecked = sorted(set(fixture.expected) - set(computed))
     assert not unchecked, f"{fixture.name} records {', '.join(unchecked)}, which the runner does not compute"
     for name in fixture.expected:
         fixture.assert_close(name, computed[name])
+
+
+def test_altered_checkpoint_is_refused(fixture_folder: Path) -> None:
+    """One tensor removed, reshaped or added: the error names it, whichever it is."""
+    fixture = read_fixture(fixture_folder)
+    model = TiTok(titok_config(fixture.config))
+    for name, tensor in fixture.tensors.items():
+        removed = {other: kept for other, kept in fixture.tensors.items() if other != name}
+        reshaped = fixture.tensors | {name: tensor.unsqueeze(0)}
+        for altered, problem in ((removed, "missing (1)"), (reshaped, "wrong shape (1)")):
+            with pytest.raises(CheckpointError) as caught:
+                load_titok(model, fixture.config, altered)
+            assert f"{problem}: {convert_titok.convert_names(fixture.tensors)[name]}" in str(caught.value)
+    for name in ("discriminator.weight", "encoder.transformer.99.ln_1.weight"):
+        with pytest.raises(CheckpointError) as caught:
+            load_titok(model, fixture.config, fixture.tensors | {name: torch.zeros(3)})
+        assert f"unexpected (1): {convert_titok.convert_names([name])[name]}" in str(caught.value)
 
 
 def _float32(tensor: Tensor) -> Tensor:
@@ -131,12 +150,11 @@ def titok_config(official: Mapping[str, Any]) -> TiTokConfig:
     return TiTokConfig.from_dict(convert_titok.convert_config(official, sizes=sizes, pixel_decoder=pixels))
 
 
-def titok_of(fixture: Fixture) -> TiTok:
-    assert convert_titok.recognise(fixture.config, fixture.tensors)
-    model = TiTok(titok_config(fixture.config)).eval()
-    names = convert_titok.convert_names(fixture.tensors)
-    load_strict(model, {names[name]: tensor for name, tensor in fixture.tensors.items()})
-    return model
+def load_titok(model: TiTok, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Strictly, as `tokenzoo.load` does with a folder in the official layout."""
+    assert convert_titok.recognise(config, tensors)
+    names = convert_titok.convert_names(tensors)
+    load_strict(model, {names[name]: tensor for name, tensor in tensors.items()})
 
 
 def _official(latents: Tensor) -> Tensor:
@@ -145,7 +163,8 @@ def _official(latents: Tensor) -> Tensor:
 
 
 def run_titok(fixture: Fixture) -> dict[str, Tensor]:
-    model = titok_of(fixture)
+    model = TiTok(titok_config(fixture.config)).eval()
+    load_titok(model, fixture.config, fixture.tensors)
     images = fixture.inputs["images"]
     latents = model.encode_latents(images)
     computed = {"encoder_latents": _official(latents.values)}
