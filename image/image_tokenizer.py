@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..zoo.neural import NeuralTokenizer
+from ..zoo.optional import require
 from .preprocess import ImagePreprocess
+
+if TYPE_CHECKING:
+    from .training import ImageTraining
 
 # How far resampling may overshoot the range before it is taken for a mistake.
 RANGE_SLACK = 1e-3
@@ -45,6 +50,19 @@ class ImageTokenizer(NeuralTokenizer):
     def finish_signal(self, signal: Tensor) -> Tensor:
         """float32 in [0, 1]."""
         return signal.float().clamp(0, 1)
+
+    def finetune(self, **hyperparameters: Any) -> ImageTraining:
+        """An `ImageTraining` that starts from a float32 copy of these weights; `hyperparameters` are its own."""
+        require("lightning.pytorch", "train")
+        from ..zoo.recipe import Identity
+        from .training import ImageTraining
+
+        identity = Identity.of(self).updated(hyperparameters.pop("identity", {}))
+        kind = self.config_type.tokenizer_type
+        module = ImageTraining(kind, self.config.to_dict(), identity=identity, **hyperparameters)
+        module.tokenizer.load_state_dict(self.state_dict())
+        module.is_new = False
+        return module.to(self.device)
 
 
 def check_range(signal: Tensor) -> None:

@@ -1,0 +1,137 @@
+"""`tokenzoo fit`: LightningCLI with the classes settled, so that a recipe is a flat YAML file.
+
+seed_everything: 0
+out: runs/my-tokenizer
+trainer: {max_steps: 1000}
+model: {tokenizer_type: titok, config: {...}, losses: {mse: 1.0}}
+data: {train: photographs/, batch_size: 16}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from .optional import require
+
+OK, FAILED = 0, 1
+_MODULES = {"image": ("image.training:ImageTraining", "image.data:ImageFolderData")}
+_LAST = "last"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train as the recipe says and save the tokenizer to `out`; returns the exit code.
+
+    0 when the tokenizer was saved, 1 when training or reading failed (the reason goes to stderr), 2 for a mistake
+    in the command or the recipe. Checkpoints and logs go to `out`/training; `--ckpt_path last` goes on from there.
+    """
+    try:
+        require("lightning.pytorch", "train")
+        require("jsonargparse", "train")
+        # Lightning prints its tables to stdout, which belongs to results.
+        with contextlib.redirect_stdout(sys.stderr), _quietened():
+            cli = _command_line(list(argv))
+            out = Path(cli.config["out"]).expanduser()
+            checkpoint = _checkpoint(cli.config, out)
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+            cli.trainer.save_checkpoint(_last(out), weights_only=False)
+            cli.model.save_pretrained(out)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else FAILED if stop.code else OK
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
+        print(f"tokenzoo: {error}", file=sys.stderr)
+        return FAILED
+    print(out)
+    return OK
+
+
+def _command_line(argv: list[str]) -> Any:
+    from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.pytorch.cli import LightningCLI
+    from lightning.pytorch.loggers import CSVLogger
+
+    from .progress import StepProgress
+
+    class Fit(LightningCLI):
+        def add_arguments_to_parser(self, parser: Any) -> None:
+            parser.add_argument(
+                "--out", type=str, required=True, help="folder for the tokenizer and its checkpoints"
+            )
+            parser.add_argument(
+                "--ckpt_path", type=str, help="checkpoint to resume from; 'last': the one in --out"
+            )
+            parser.add_argument("--checkpoint_every", type=int, default=500, help="steps between checkpoints")
+
+        def parse_arguments(self, parser: Any, args: Any) -> None:
+            # Without the base class's warning about the arguments of the surrounding command.
+            self.config = parser.parse_args(args)
+
+        def instantiate_trainer(self, **kwargs: Any) -> Any:
+            folder = Path(self.config["out"]).expanduser() / "training"
+            settings = self.config_init["trainer"]
+            if settings.get("logger") in (None, True):
+                kwargs["logger"] = CSVLogger(str(folder), name="log", flush_logs_every_n_steps=50)
+            kwargs["default_root_dir"] = str(folder)
+            checkpoint = ModelCheckpoint(
+                dirpath=folder,
+                filename=_LAST,
+                every_n_train_steps=self.config["checkpoint_every"],
+                save_on_exception=True,
+                enable_version_counter=False,
+            )
+            settings["callbacks"] = [*(settings.get("callbacks") or []), StepProgress(), checkpoint]
+            return super().instantiate_trainer(**kwargs)
+
+    module, data = (_resolve(path) for path in _MODULES["image"])
+    return Fit(
+        module,
+        data,
+        args=argv,
+        run=False,
+        save_config_callback=None,
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        parser_kwargs={"prog": "tokenzoo fit", "description": "Train a tokenizer; see configs/ for recipes."},
+        trainer_defaults={"use_distributed_sampler": False, "num_sanity_val_steps": 0},
+    )
+
+
+def _resolve(path: str) -> type:
+    module, name = path.split(":")
+    return getattr(import_module(f"..{module}", __package__), name)
+
+
+def _checkpoint(config: Any, out: Path) -> Path | None:
+    """The file to resume from. "last" without a file starts anew, so that one command serves a job that restarts."""
+    wanted = config["ckpt_path"]
+    if wanted is None:
+        return None
+    path = _last(out) if wanted == _LAST else Path(wanted).expanduser()
+    if path.is_file():
+        return path
+    if wanted == _LAST:
+        print(f"{path} is not there yet: training starts anew", file=sys.stderr)
+        return None
+    raise FileNotFoundError(f"--ckpt_path {path}: no such file; 'last' means the one in --out")
+
+
+def _last(out: Path) -> Path:
+    return out / "training" / f"{_LAST}.ckpt"
+
+
+@contextlib.contextmanager
+def _quietened() -> Iterator[None]:
+    """Without Lightning's warnings about what is meant so here, or is its own business."""
+    with warnings.catch_warnings():
+        # A resumed fit writes its checkpoints to the folder of the first one.
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
+        warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
+        # Lightning 2.6 asks torch's trees in a way that torch 2.14 calls old.
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+        yield

@@ -1,0 +1,139 @@
+"""What a training module of any modality is told, as plain values: they go through YAML and checkpoints unchanged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import nn
+
+from .facts import Facts
+from .length_policy import Distribution, LengthPolicy
+from .tokenizer import Tokenizer
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What the trained tokenizer will be called and where its weights come from.
+
+    name        default: the name of the family, or of the tokenizer it starts from
+    licence     of the weights
+    provenance  goes to config.json and the model card
+    """
+
+    name: str | None = None
+    licence: str | None = None
+    provenance: str | None = None
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> Identity:
+        """What a tokenizer is called now."""
+        facts = tokenizer.facts
+        return cls(facts.name, facts.licence, getattr(tokenizer, "provenance", None))
+
+    def updated(self, other: Identity | Mapping[str, Any]) -> Identity:
+        """`other`, and this where it says nothing."""
+        said = {
+            name: value for name, value in asdict(as_settings(Identity, other)).items() if value is not None
+        }
+        return replace(self, **said)
+
+
+@dataclass(frozen=True)
+class LengthSettings:
+    """Nested dropout: a `LengthPolicy` but for the longest length, which the tokenizer knows."""
+
+    distribution: Distribution = "uniform"
+    counts: tuple[int, ...] = ()
+    per: Literal["batch", "sample"] = "sample"
+    full: float = 0.0
+
+    def policy(self, facts: Facts) -> LengthPolicy | None:
+        """The policy along the nested axis of the tokenizer, None when it has no such axis."""
+        longest = nested_length(facts)
+        if longest is None:
+            return None
+        return LengthPolicy(longest, self.distribution, tuple(self.counts), self.per, full=self.full)
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW, a linear warm-up and a cosine.
+
+    learning_rate      at its peak, after the warm-up
+    betas              of AdamW
+    weight_decay       of matrices and kernels; vectors (biases, norms, gains) have none
+    warmup_steps       steps from 0 to the peak
+    decay_steps        step at which the cosine ends; default: the trainer's max_steps or epochs
+    min_learning_rate  where the cosine ends
+    clip_norm          largest norm of the gradient; None leaves it as it is
+    """
+
+    learning_rate: float = 3e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    warmup_steps: int = 100
+    decay_steps: int | None = None
+    min_learning_rate: float = 0.0
+    clip_norm: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_learning_rate <= self.learning_rate:
+            raise ValueError(
+                f"learning rates: min {self.min_learning_rate}, peak {self.learning_rate}; expected 0 <= min <= peak"
+            )
+
+    def factor(self, step: int, decay_steps: int) -> float:
+        """Share of `learning_rate` at this step, counted from 0."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        progress = min((step - self.warmup_steps) / max(decay_steps - self.warmup_steps, 1), 1.0)
+        floor = self.min_learning_rate / self.learning_rate if self.learning_rate else 0.0
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def build(self, module: nn.Module) -> torch.optim.AdamW:
+        """The optimizer of all parameters that ask for a gradient."""
+        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        if not parameters:
+            raise ValueError("nothing to train: every part is frozen; shorten `freeze`")
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        # The fused CPU step is several times faster; on a GPU the default is as fast and allows fp16 clipping.
+        fused = all(parameter.device.type == "cpu" for parameter in parameters)
+        return torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            lr=self.learning_rate,
+            betas=(self.betas[0], self.betas[1]),
+            fused=fused or None,
+        )
+
+
+def nested_length(facts: Facts) -> int | None:
+    """How many steps the nested axis has: tokens or codebooks; None without one, or when it grows with the item."""
+    if facts.nested == "codebooks":
+        return len(facts.codebook_sizes)
+    return facts.max_tokens if facts.nested == "tokens" else None
+
+
+def as_settings(kind: type[Settings], values: Settings | Mapping[str, Any]) -> Settings:
+    """`values`, which a checkpoint or a caller may give as a mapping; ValueError names an unknown entry."""
+    if isinstance(values, kind):
+        return values
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{kind.__name__} is given as {values!r}: expected a mapping of its fields")
+    names = [field.name for field in fields(kind)]  # pyright: ignore[reportArgumentType]
+    if unknown := sorted(set(values) - set(names)):
+        raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}; known: {', '.join(names)}")
+    return kind(**values)
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """The fields as plain values, for checkpoints that load with weights_only."""
+    return asdict(settings)
