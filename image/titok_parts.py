@@ -41,7 +41,7 @@ class TiTokEncoder(nn.Module):
                 "pass each picture through tokenizer.preprocess"
             )
         patches = self.patch_embed(images).flatten(2).transpose(1, 2)
-        batch = len(patches)
+        batch = patches.shape[0]
         patches = torch.cat([self.class_token.expand(batch, 1, -1), patches], dim=1) + self.patch_positions
         latents = (self.latent_tokens + self.latent_positions).expand(batch, -1, -1)
         x = self.transformer(torch.cat([patches, latents], dim=1))
@@ -142,7 +142,7 @@ class SoftCodeDecoder(nn.Module):
 def _keep(lengths: Tensor, patches: int, count: int) -> Tensor:
     """Which of [class, patches, latents] may be attended to: lengths (B,) -> (B, patches + count) bool."""
     real = torch.arange(count, device=lengths.device) < lengths[:, None]
-    return torch.cat([real.new_ones(len(lengths), patches), real], dim=1)
+    return torch.cat([real.new_ones(real.shape[0], patches), real], dim=1)
 
 
 def _free_vectors(*shape: int) -> nn.Parameter:

@@ -13,6 +13,6 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     The official decorators switch off the autocast of CUDA alone; this one follows the device. Devices
     without autocast (meta) need nothing.
     """
-    if torch.amp.autocast_mode.is_autocast_available(device.type):
+    if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()

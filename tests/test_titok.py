@@ -228,3 +228,17 @@ def test_pixel_decoder_enlarges() -> None:
     config = PixelDecoderConfig(channels=32, multipliers=(1, 2, 1), blocks=1, latent_dim=8)
     assert PixelDecoder(config)(torch.randn(1, 8, 3, 5)).shape == (1, 3, 12, 20)
     assert config.upscaling == 4
+
+
+def test_parts_export_with_free_batch_and_length() -> None:
+    model = make(NESTED)
+    batch, count = torch.export.Dim("batch", min=2, max=64), torch.export.Dim("count", min=2, max=12)
+    with torch.no_grad():
+        latents = model.quantizer(model.encoder(images())).latents
+        encoder = torch.export.export(model.encoder, (images(),), dynamic_shapes=({0: batch},)).module()
+        decoder = torch.export.export(
+            model.decoder, (latents, torch.tensor(LENGTHS)), dynamic_shapes=({0: batch, 1: count}, {0: batch})
+        ).module()
+        torch.testing.assert_close(encoder(images(3)), model.encoder(images(3)))
+        shorter = (latents[:3, :7], torch.tensor([7, 3, 2]))
+        torch.testing.assert_close(decoder(*shorter), model.decoder(*shorter))
