@@ -141,8 +141,8 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        repeats = len(value) > 1 and len(set(map(str, value))) == 1
-        value = f"{len(value)} x {value[0]}" if repeats else ", ".join(map(str, value))
+        items = [str(item) for item in value]
+        value = f"{len(items)} x {items[0]}" if len(items) > 1 and len(set(items)) == 1 else ", ".join(items)
     text = " ".join(str(value).split())
     if len(text) > MAX_CELL_CHARACTERS:
         text = text[: MAX_CELL_CHARACTERS - 1] + "…"

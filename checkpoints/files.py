@@ -145,7 +145,7 @@ def missing_weights(
         reason, remedy = "no such file", "a checkpoint needs it: save or download it again"
     else:
         reason = f"no such file, only pickled weights ({listed(pickles)}), which are not read unasked"
-        remedy = f"if you trust their author: tokenzoo convert {source} --file {pickles[0]}"
+        remedy = "ask for safetensors; or, if you trust their author, convert them with pickles.read_pickle"
     return CheckpointError(reason, source=source, revision=revision, file=file, remedy=remedy)
 
 

@@ -29,6 +29,7 @@ DEFAULT_REVISION = "main"
 RESOLVE_TIMEOUT_SECONDS = 20.0
 # A folder may hold anything, so a push takes what belongs to a checkpoint and nothing else.
 PUSHED_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, "tokenizer.json", "LICENSE*", "*.png", "*.jpg", "*.wav")
+_GO_ONLINE = "load it once online, or unset HF_HUB_OFFLINE and local_files_only"
 _SHA = re.compile("[0-9a-f]{40}")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 _REVISION = re.compile(r"(?!.*\.\.)[\w][\w./+-]*", re.ASCII)
@@ -76,7 +77,8 @@ def resolve(
     if cached is not None and (local_files_only or _is_offline()):
         return cached
     if local_files_only:
-        raise _not_cached(repo, wanted, None)
+        reason = "not in the cache, and the Hub may not be asked"
+        raise CheckpointError(reason, source=repo, revision=wanted, remedy=_GO_ONLINE)
     try:
         with _translated(repo, wanted, None):
             sha = _api(token).model_info(repo, revision=wanted, timeout=RESOLVE_TIMEOUT_SECONDS).sha
@@ -195,7 +197,7 @@ def _api(token: str | None) -> HfApi:
 def _is_offline() -> bool:
     from huggingface_hub import constants
 
-    return constants.is_offline_mode()
+    return constants.HF_HUB_OFFLINE
 
 
 def _listing(repo: str, sha: str, token: str | None) -> list[str]:
@@ -224,68 +226,52 @@ def _remember(reference: Path, sha: str) -> None:
         )
 
 
-def _not_cached(repo: str, revision: str | None, file: str | None) -> CheckpointError:
-    return CheckpointError(
-        "not in the cache, and the Hub may not be asked",
-        source=repo,
-        revision=revision,
-        file=file,
-        remedy="load it once online, or unset HF_HUB_OFFLINE and local_files_only",
-    )
-
-
 @contextmanager
 def _translated(repo: str, revision: str | None, file: str | None) -> Iterator[None]:
     """Whatever the client raises becomes one CheckpointError that says where and what to do."""
-    from huggingface_hub import constants, errors
+    from huggingface_hub import errors
 
-    transport_error: type[Exception] = errors.HfHubHTTPError.__bases__[
-        0
-    ]  # of httpx or httpx2, as the client's version has it
+    # An error of httpx or httpx2, as the client's version has it.
+    transport_error: type[Exception] = errors.HfHubHTTPError.__bases__[0]
     try:
         yield
     except CheckpointError:
         raise
     except (transport_error, errors.EntryNotFoundError, OSError, ValueError, RuntimeError) as error:
-        is_refusal = isinstance(error, errors.HfHubHTTPError)
-        if not is_refusal and (
-            isinstance(error, errors.OfflineModeIsEnabled)
-            or (
-                isinstance(error, errors.LocalEntryNotFoundError)
-                and (constants.is_offline_mode() or not error.__cause__)
-            )
-        ):
-            raise _not_cached(repo, revision, file) from error
-        kind, reason, remedy = _explained(error, repo)
-        raise kind(reason, source=repo, revision=revision, file=file, remedy=remedy) from error
+        raise _explained(error, repo, revision, file) from error
 
 
-def _explained(error: BaseException, repo: str) -> tuple[type[CheckpointError], str, str]:
-    """Which error, why, and what to do about it."""
+def _explained(error: BaseException, repo: str, revision: str | None, file: str | None) -> CheckpointError:
+    """The same error, with the reason and the remedy in words."""
     from huggingface_hub import errors
 
-    page = f"{_api(None).endpoint}/{repo}"
+    def told(reason: str, remedy: str, kind: type[CheckpointError] = CheckpointError) -> CheckpointError:
+        return kind(reason, source=repo, revision=revision, file=file, remedy=remedy)
+
+    endpoint = _api(None).endpoint
+    page = f"{endpoint}/{repo}"
+    text = " ".join(str(error).split())
+    if isinstance(error, errors.OfflineModeIsEnabled) or (
+        isinstance(error, errors.LocalEntryNotFoundError) and (_is_offline() or not error.__cause__)
+    ):
+        return told("not in the cache, and the Hub may not be asked", _GO_ONLINE)
     if isinstance(error, errors.GatedRepoError):
-        return (
-            CheckpointError,
-            "access must be granted first",
-            f"accept its terms at {page}, then run `hf auth login`",
-        )
+        return told("access must be granted first", f"accept its terms at {page}, then run `hf auth login`")
     if isinstance(error, errors.RepositoryNotFoundError):
         remedy = f"look for {page}; for a private one run `hf auth login` or set HF_TOKEN"
-        return CheckpointError, "no such repository, or it is private", remedy
+        return told("no such repository, or it is private", remedy)
     if isinstance(error, errors.RevisionNotFoundError):
-        return CheckpointError, "no such revision", f"see its branches and commits at {page}/commits/main"
+        return told("no such revision", f"see its branches and commits at {page}/commits/main")
     if isinstance(error, errors.RemoteEntryNotFoundError):
-        return FileNotInRepo, "no such file in the repository", f"see its files at {page}/tree/main"
-    if isinstance(error, errors.HFValidationError):
-        return CheckpointError, f"not a Hub id ({error})", "write owner/name, or owner/name@revision"
+        return told("no such file in the repository", f"see its files at {page}/tree/main", FileNotInRepo)
     if isinstance(error, errors.LocalTokenNotFoundError):
-        return CheckpointError, "the Hub wants to know who you are", "run `hf auth login` or set HF_TOKEN"
+        return told("the Hub wants to know who you are", "run `hf auth login` or set HF_TOKEN")
     if isinstance(error, errors.HfHubHTTPError) and error.response.status_code in (401, 403):
-        return CheckpointError, f"the Hub refused ({error})", "check that your token may do this"
+        return told(f"the Hub refused ({text})", "check that your token may do this")
     if isinstance(error, ValueError):
-        return CheckpointError, f"the Hub's client refused ({error})", "check the name and the files"
+        return told(f"the Hub's client refused ({text})", "check the name and the files")
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+        return told(f"could not be kept on this disk ({text})", "free some space, or set HF_HOME elsewhere")
     cause = error.__cause__ or error
-    reason = f"the Hub at {_api(None).endpoint} did not deliver ({type(cause).__name__}: {cause})"
-    return HubUnreachable, reason, "check the connection and HF_ENDPOINT, then try again"
+    reason = f"the Hub at {endpoint} did not deliver ({type(cause).__name__}: {' '.join(str(cause).split())})"
+    return told(reason, "check the connection and HF_ENDPOINT, then try again", HubUnreachable)

@@ -151,6 +151,21 @@ def test_an_unreachable_hub_falls_back_on_the_cache(
     assert caught.value.__cause__ is not None
 
 
+def test_a_full_disk_is_not_blamed_on_the_hub(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import file_download
+
+    def full(*_arguments: object, **_options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    hub.commit("me/toy", checkpoint_files(tmp_path / "a"))
+    monkeypatch.setattr(file_download, "http_get", full)
+    with pytest.raises(CheckpointError, match=r"could not be kept on this disk .*free some space") as caught:
+        read_repo("me/toy")
+    assert caught.value.file == "config.json"
+
+
 def _gate(hub: HubServer) -> None:
     hub.repositories["me/toy"].is_gated = True
 
@@ -237,6 +252,16 @@ def test_extra_files_and_several_at_once(hub: HubServer, tmp_path: Path) -> None
     assert first.read_text() == "# Toy\n"
     assert json.loads(second.read_text())["tokenizer_type"] == "toy"
     assert resolve("me/toy") == sha
+
+
+def test_weights_may_lie_in_a_folder_of_the_repository(hub: HubServer, tmp_path: Path) -> None:
+    files = checkpoint_files(tmp_path / "a")
+    sha = hub.commit(
+        "me/toy", {"config.json": files["config.json"], "weights/a.safetensors": files["model.safetensors"]}
+    )
+    checkpoint = read_repo("me/toy", weights="weights/a.safetensors")
+    assert checkpoint.file == "weights/a.safetensors"
+    assert (checkpoint.folder.name, list(checkpoint.tensors)) == (sha, ["codebook"])
 
 
 def test_ids_are_parsed() -> None:

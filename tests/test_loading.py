@@ -81,7 +81,8 @@ def test_pushed_and_pulled_by_branch_and_by_sha(hub: HubServer, titok: TiTok, im
     first = titok.push_to_hub("me/toy")
     assert titok.push_to_hub("me/toy") == first
     with torch.no_grad():
-        titok.quantizer.codebook.mul_(-1)
+        for parameter in titok.parameters():
+            parameter.mul_(-1)
     second = titok.push_to_hub("me/toy")
     pinned, newest = tokenzoo.load(f"me/toy@{first}"), tokenzoo.load("me/toy")
     assert (pinned.facts.revision, newest.facts.revision) == (first, second)
@@ -109,8 +110,8 @@ def test_the_bytes_tokenizer_saves_and_loads(tmp_path: Path) -> None:
     assert loaded.decode(loaded.encode(["Grüße"])) == ["Grüße".encode()]
 
 
-def _official(hub: HubServer, monkeypatch: pytest.MonkeyPatch, fixture: str, repo: str) -> dict[str, Tensor]:
-    """Make `repo` answer with a golden fixture, whose sizes the catalogue's configuration is given."""
+def _official(monkeypatch: pytest.MonkeyPatch, fixture: str) -> dict[str, Tensor]:
+    """The official weights of a golden fixture, whose small sizes every catalogue row is given."""
     config = titok_config(json.loads((GOLDEN / fixture / "config.json").read_text()))
     monkeypatch.setattr(loading, "read_yaml", lambda _name: ("titok", config.to_dict()))
     return load_file(GOLDEN / fixture / "model.safetensors")
@@ -120,7 +121,7 @@ def test_an_official_repository_loads_under_its_id(
     hub: HubServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     repo = "yucornetto/tokenizer_titok_s128_imagenet"
-    weights = _official(hub, monkeypatch, "titok-s2-a", repo)
+    weights = _official(monkeypatch, "titok-s2-a")
     sha = hub.commit(repo, {"model.safetensors": save(weights)})
     with caplog.at_level(logging.INFO, "tokenzoo"):
         by_id, by_name = tokenzoo.load(repo), tokenzoo.load("titok-s128", revision=sha)
@@ -145,7 +146,7 @@ def test_an_official_layout_that_does_not_fit_is_named(
     hub: HubServer, monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Tensor]], object], words: str
 ) -> None:
     repo = "yucornetto/tokenizer_titok_s128_imagenet"
-    weights = _official(hub, monkeypatch, "titok-s2-a", repo)
+    weights = _official(monkeypatch, "titok-s2-a")
     change(weights)
     sha = hub.commit(repo, {"model.safetensors": save(weights)})
     with pytest.raises(CheckpointError, match=words) as caught:
@@ -157,7 +158,7 @@ def test_an_official_layout_that_does_not_fit_is_named(
 def test_an_official_pickle_is_read_once(
     hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    weights = _official(hub, monkeypatch, "one-d-piece-a", ONE_D_PIECE)
+    weights = _official(monkeypatch, "one-d-piece-a")
     torch.save(weights, tmp_path / "pytorch_model.bin")
     hub.commit(ONE_D_PIECE, {"pytorch_model.bin": (tmp_path / "pytorch_model.bin").read_bytes()})
     first = tokenzoo.load("one-d-piece-s-256")
