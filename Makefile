@@ -8,7 +8,7 @@ check:
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	mkdir -p .types && ln -sfn .. .types/tokenzoo
-	$(PYTHON) -m pyright --pythonpath "$$(command -v $(PYTHON))"
+	$(PYTHON) -m pyright --project pyproject.toml --pythonpath "$$(command -v $(PYTHON))"
 	$(PYTHON) -m pytest
 
 format:
