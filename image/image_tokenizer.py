@@ -52,7 +52,7 @@ class ImageTokenizer(NeuralTokenizer):
         return signal.float().clamp(0, 1)
 
     def finetune(self, **hyperparameters: Any) -> ImageTraining:
-        """An `ImageTraining` that starts from a float32 copy of these weights; `hyperparameters` are its own."""
+        """An `ImageTraining` with these hyperparameters, started from a float32 copy of the weights."""
         require("lightning.pytorch", "train")
         from ..zoo.recipe import Identity
         from .training import ImageTraining

@@ -27,7 +27,7 @@ class LossWeights:
     perceptual           `PerceptualLoss`
     quantizer            the quantizer's own loss
     perceptual_backbone  a model of torchvision with `.features` (mobilenet_v2, vgg16, ...), or "timm/NAME"
-    perceptual_weights   file of its state dict, .pth or .safetensors; timm models may do without and ask the Hub
+    perceptual_weights   file of its state dict, .pth or .safetensors; without it timm asks the Hub
     """
 
     l1: float = 0.0
@@ -75,8 +75,8 @@ def reconstruction_loss(
 class PerceptualLoss(nn.Module):
     """Squared distance of a frozen classifier's features, each position at length 1, mean over scales.
 
-    After LPIPS (Zhang et al. 2018, arXiv 1801.03924), without its learned weights of channels. Features are taken
-    before each halving of the resolution, down to 1/16.
+    After LPIPS (Zhang et al. 2018, arXiv 1801.03924), without its learned weights of channels. Features are
+    taken before each halving of the resolution, down to 1/16.
 
     backbone  a model of torchvision with `.features`, or "timm/NAME"
     weights   file of its state dict
@@ -90,8 +90,6 @@ class PerceptualLoss(nn.Module):
             self.backbone = _timm_features(backbone.removeprefix(_TIMM), weights)
         else:
             self.backbone = _TorchvisionFeatures(backbone, weights)
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1))
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> PerceptualLoss:
@@ -99,7 +97,7 @@ class PerceptualLoss(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        """() distance of (B, 3, H, W) images from targets in [0, 1]; the gradient reaches the images alone."""
+        """() distance of (B, 3, H, W) images from targets in [0, 1]; no gradient reaches the targets."""
         seen = self._features(images)
         with torch.no_grad():
             wanted = self._features(targets)
@@ -107,7 +105,8 @@ class PerceptualLoss(nn.Module):
         return torch.stack(distances).mean()
 
     def _features(self, images: Tensor) -> Sequence[Tensor]:
-        return self.backbone((images - self.mean) / self.std)
+        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (_MEAN, _STD))
+        return self.backbone((images - mean) / std)
 
 
 class _TorchvisionFeatures(nn.Module):
@@ -118,18 +117,16 @@ class _TorchvisionFeatures(nn.Module):
         models = require("torchvision.models", "image")
         if name not in models.list_models():
             raise ValueError(
-                f"perceptual_backbone {name!r}: no such model in torchvision; for timm write 'timm/NAME'"
+                f"perceptual_backbone {name!r} is unknown to torchvision; for timm write timm/NAME"
             )
         if weights is None:
             raise ValueError(
-                f"the perceptual loss needs weights of {name}: set perceptual_weights to the file of a torchvision "
-                "state dict, or the weight of `perceptual` to 0"
+                f"the perceptual loss needs weights of {name}: set perceptual_weights to the file of a "
+                "torchvision state dict, or the weight of `perceptual` to 0"
             )
         model = models.get_model(name, weights=None)
         if not isinstance(getattr(model, "features", None), nn.Sequential):
-            raise ValueError(
-                f"perceptual_backbone {name!r} has no sequence `.features`; try mobilenet_v2 or vgg16"
-            )
+            raise ValueError(f"perceptual_backbone {name!r} has no `.features`; try mobilenet_v2 or vgg16")
         _load_state(model, weights, name)
         self.layers = model.features
 
@@ -154,8 +151,8 @@ def _timm_features(name: str, weights: str | None) -> nn.Module:
         return timm.create_model(name, pretrained=True, features_only=True, pretrained_cfg_overlay=overlay)
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(
-            f"the perceptual loss cannot load timm's {name} ({error}): set perceptual_weights to the file of its "
-            "state dict, or the weight of `perceptual` to 0"
+            f"the perceptual loss cannot load timm's {name} ({error}): set perceptual_weights to the file of "
+            "its state dict, or the weight of `perceptual` to 0"
         ) from error
 
 

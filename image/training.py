@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.callbacks import Timer
 from torch import Generator, Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -33,10 +34,10 @@ _IDENTITY, _LOSSES, _LENGTHS, _OPTIMIZER = Identity(), LossWeights(), LengthSett
 
 
 class ImageTraining(LightningModule, Tokenizer):
-    """Reconstruction, perceptual and quantizer losses under nested dropout; AdamW; a running average of the weights.
+    """Trains an image tokenizer to reconstruct, under nested dropout, and averages its weights.
 
     tokenizer_type     key of `catalogue.FAMILIES`, when a new tokenizer is trained
-    config             its configuration: the fields, or the name of a file in configs/ (which says the type too)
+    config             its configuration: the fields, or a file of configs/, which says the type too
     pretrained         instead of both: the name, Hub id or folder of the tokenizer to start from
     identity           what the result is called, its licence and provenance
     losses             weights of the terms
@@ -48,8 +49,8 @@ class ImageTraining(LightningModule, Tokenizer):
     seed               of the kept lengths and the quantizer's noise, which depend on it and the step alone
 
     Batches are (B, 3, H, W), float in [0, 1] or uint8. A new tokenizer with a method `initialise(images)` is
-    handed float images of the training data at `on_train_start`, before the first step; it changes its parameters
-    in place. A fit that resumes, a reloaded checkpoint and a pretrained tokenizer skip it.
+    handed float images (M, 3, H, W) of the training data at `on_train_start`, before the first step; it
+    changes its parameters in place. A resumed fit, a reloaded checkpoint and a pretrained tokenizer skip it.
 
     The hyperparameters kept in checkpoints are plain values and hold the whole configuration, so
     `load_from_checkpoint` needs neither `pretrained` nor the weights of the perceptual loss.
@@ -175,16 +176,8 @@ class ImageTraining(LightningModule, Tokenizer):
     def configure_optimizers(self) -> Any:
         settings = self.optimizer_settings
         optimizer = settings.build(self.tokenizer)
-        steps = settings.decay_steps or self.trainer.estimated_stepping_batches
-        if steps == float("inf"):
-            raise ValueError(
-                "the cosine has no end: give the trainer max_steps or max_epochs, or set decay_steps"
-            )
-        schedule = LambdaLR(optimizer, lambda step: settings.factor(step, int(steps)))
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step", "name": "rate"},
-        }
+        schedule = LambdaLR(optimizer, lambda step: settings.factor(step, self._progress(step)))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(
         self,
@@ -226,11 +219,24 @@ class ImageTraining(LightningModule, Tokenizer):
         self._batches_seen = checkpoint["batches_seen"]
         self.is_new = False
 
+    def _progress(self, step: int) -> float:
+        """Share of the fit that is done: of `decay_steps`, or of the trainer's steps or time."""
+        if self.optimizer_settings.decay_steps:
+            return step / self.optimizer_settings.decay_steps
+        steps = self.trainer.estimated_stepping_batches
+        shares = [] if steps == float("inf") else [step / steps]
+        for timer in self.trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+            if isinstance(timer, Timer) and (left := timer.time_remaining()) is not None:
+                shares.append(timer.time_elapsed() / max(timer.time_elapsed() + left, 1e-9))
+        if not shares:
+            raise ValueError("the cosine has no end: set decay_steps, or the trainer's max_steps or max_time")
+        return max(shares)
+
     def _first_images(self, count: int) -> Tensor:
-        """At most `count` float images (M, 3, H, W) from a copy of the loader, so that its place does not move."""
+        """At most `count` images (M, 3, H, W), from a copy of the loader: its place does not move."""
         found: list[Tensor] = []
         missing = count
-        for batch in iter(copy.copy(self.trainer.train_dataloader)):
+        for batch in copy.copy(self.trainer.train_dataloader):  # pyright: ignore[reportOptionalIterable]
             found.append(_as_floats(batch)[:missing])
             missing -= len(found[-1])
             if missing == 0:
@@ -282,7 +288,7 @@ def _build(
         tokenizer = family(family.config_type.from_dict(config))
     if not isinstance(tokenizer, ImageTokenizer):
         raise TypeError(
-            f"{tokenizer.facts.name} is no image tokenizer that can be trained; it makes {type(tokenizer).__name__}"
+            f"{tokenizer.facts.name} is a {type(tokenizer).__name__}: expected an image tokenizer"
         )
     tokenizer.identify(
         name=identity.name or tokenizer.facts.name,

@@ -1,4 +1,4 @@
-"""A running average of the trained weights, kept beside them and used wherever the model is judged or saved."""
+"""A running average of the trained weights, used wherever the model is judged or saved."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class WeightAverage(Callback):
     decay  share of the old average kept at each step; smaller in the first steps, (1 + n) / (10 + n), so that
            the start is soon forgotten
 
-    Buffers are not averaged: counters are integers, and the statistics of an EMA codebook are averages already.
-    Validation, `averaged()`, and the module after the fit use the average. A checkpoint's `state_dict` holds the
-    average, so `load_from_checkpoint` gives the weights to use; the raw weights lie beside it, and training
-    resumes exactly. (Lightning's EMAWeightAveraging averages losses and discriminators too, and its resume after
-    the end of a fit goes on from the average.)
+    Buffers are not averaged: counters are integers, and the statistics of an EMA codebook are averages
+    already. Validation, `averaged()`, and the module after the fit use the average. The `state_dict` of a
+    checkpoint holds the average, so `load_from_checkpoint` gives the weights to use; the raw weights lie
+    beside it, and training resumes exactly. (Lightning's EMAWeightAveraging averages losses and
+    discriminators too, and goes on from the average when a finished fit is resumed.)
     """
 
     def __init__(self, decay: float) -> None:
@@ -69,7 +69,8 @@ class WeightAverage(Callback):
         if not self._other:
             self._other = {name: weight.detach().clone() for name, weight in weights.items()}
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_([self._other[name] for name in weights], list(weights.values()), 1 - decay)
+        for name, weight in weights.items():
+            self._other[name].lerp_(weight, 1 - decay)
         self.updates += 1
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -100,10 +101,8 @@ class WeightAverage(Callback):
         """The module holds the average by now, as `state_dict` does; take it, and put the raw weights in."""
         if _RAW not in checkpoint:
             return
-        weights = _trained(pl_module)
-        self._other = {
-            name: checkpoint[_RAW][name].to(weight.device, weight.dtype) for name, weight in weights.items()
-        }
+        raw = checkpoint[_RAW]
+        self._other = {name: raw[name].to(weight) for name, weight in _trained(pl_module).items()}
         self._is_swapped = True
         self._swap(pl_module)
 

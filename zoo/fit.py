@@ -27,8 +27,9 @@ _LAST = "last"
 def main(argv: Sequence[str]) -> int:
     """Train as the recipe says and save the tokenizer to `out`; returns the exit code.
 
-    0 when the tokenizer was saved, 1 when training or reading failed (the reason goes to stderr), 2 for a mistake
-    in the command or the recipe. Checkpoints and logs go to `out`/training; `--ckpt_path last` goes on from there.
+    0 when the tokenizer was saved, 1 when training or reading failed (the reason goes to stderr), 2 for a
+    mistake in the command or the recipe. Checkpoints and logs go to `out`/training; `--ckpt_path last` goes
+    on from there.
     """
     try:
         require("lightning.pytorch", "train")
@@ -59,11 +60,9 @@ def _command_line(argv: list[str]) -> Any:
 
     class Fit(LightningCLI):
         def add_arguments_to_parser(self, parser: Any) -> None:
+            parser.add_argument("--out", type=str, required=True, help="folder for tokenizer and checkpoints")
             parser.add_argument(
-                "--out", type=str, required=True, help="folder for the tokenizer and its checkpoints"
-            )
-            parser.add_argument(
-                "--ckpt_path", type=str, help="checkpoint to resume from; 'last': the one in --out"
+                "--ckpt_path", type=str, help="checkpoint to resume; 'last': the one in --out"
             )
             parser.add_argument("--checkpoint_every", type=int, default=500, help="steps between checkpoints")
 
@@ -108,7 +107,7 @@ def _resolve(path: str) -> type:
 
 
 def _checkpoint(config: Any, out: Path) -> Path | None:
-    """The file to resume from. "last" without a file starts anew, so that one command serves a job that restarts."""
+    """The file to resume. "last" without a file starts anew: one command serves a job that is restarted."""
     wanted = config["ckpt_path"]
     if wanted is None:
         return None

@@ -14,7 +14,7 @@ _LOG_SECONDS = 30.0
 
 
 class StepProgress(ProgressBar):
-    """Steps done of all steps, with what the module logs for the bar; a line every 30 s when stderr is no terminal."""
+    """Steps of all steps, and what the module logs for the bar; a line every 30 s without a terminal."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a training module of any modality is told, as plain values: they go through YAML and checkpoints unchanged."""
+"""What a training module of any modality is told: plain values, for YAML and checkpoints."""
 
 from __future__ import annotations
 
@@ -38,10 +38,8 @@ class Identity:
 
     def updated(self, other: Identity | Mapping[str, Any]) -> Identity:
         """`other`, and this where it says nothing."""
-        said = {
-            name: value for name, value in asdict(as_settings(Identity, other)).items() if value is not None
-        }
-        return replace(self, **said)
+        told = asdict(as_settings(Identity, other))
+        return replace(self, **{name: value for name, value in told.items() if value is not None})
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,8 @@ class OptimizerSettings:
     betas              of AdamW
     weight_decay       of matrices and kernels; vectors (biases, norms, gains) have none
     warmup_steps       steps from 0 to the peak
-    decay_steps        step at which the cosine ends; default: the trainer's max_steps or epochs
+    decay_steps        step at which the cosine ends; default: the trainer's max_steps, epochs or max_time,
+                       whichever is nearer
     min_learning_rate  where the cosine ends
     clip_norm          largest norm of the gradient; None leaves it as it is
     """
@@ -85,16 +84,15 @@ class OptimizerSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.min_learning_rate <= self.learning_rate:
             raise ValueError(
-                f"learning rates: min {self.min_learning_rate}, peak {self.learning_rate}; expected 0 <= min <= peak"
+                f"min_learning_rate={self.min_learning_rate}, learning_rate={self.learning_rate}: "
+                "expected 0 <= min <= peak"
             )
 
-    def factor(self, step: int, decay_steps: int) -> float:
-        """Share of `learning_rate` at this step, counted from 0."""
-        if step < self.warmup_steps:
-            return (step + 1) / self.warmup_steps
-        progress = min((step - self.warmup_steps) / max(decay_steps - self.warmup_steps, 1), 1.0)
+    def factor(self, step: int, progress: float) -> float:
+        """Share of `learning_rate` at a step, counted from 0, when `progress`, 0 ... 1, is done."""
+        warm = min(1.0, (step + 1) / max(self.warmup_steps, 1))
         floor = self.min_learning_rate / self.learning_rate if self.learning_rate else 0.0
-        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+        return warm * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
 
     def build(self, module: nn.Module) -> torch.optim.AdamW:
         """The optimizer of all parameters that ask for a gradient."""
@@ -105,7 +103,7 @@ class OptimizerSettings:
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        # The fused CPU step is several times faster; on a GPU the default is as fast and allows fp16 clipping.
+        # The fused step is several times faster on a CPU; on a GPU it would forbid clipping in fp16.
         fused = all(parameter.device.type == "cpu" for parameter in parameters)
         return torch.optim.AdamW(
             [group for group in groups if group["params"]],
@@ -116,7 +114,7 @@ class OptimizerSettings:
 
 
 def nested_length(facts: Facts) -> int | None:
-    """How many steps the nested axis has: tokens or codebooks; None without one, or when it grows with the item."""
+    """Length of the nested axis in tokens or codebooks; None without one, or when it grows with the item."""
     if facts.nested == "codebooks":
         return len(facts.codebook_sizes)
     return facts.max_tokens if facts.nested == "tokens" else None
