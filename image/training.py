@@ -23,6 +23,7 @@ from ..zoo.neural import Reconstruction
 from ..zoo.recipe import Identity, LengthSettings, OptimizerSettings, as_settings, nested_length, plain
 from ..zoo.tokenizer import Tokenizer
 from ..zoo.tokens import Tokens
+from ..zoo.usage import UsageCount
 from .image_tokenizer import ImageTokenizer
 from .losses import LossWeights, PerceptualLoss, reconstruction_loss
 from .metrics import psnr
@@ -86,7 +87,7 @@ class ImageTraining(LightningModule, Tokenizer):
         for part in self._frozen():
             part.requires_grad_(False)
         self._batches_seen = 0
-        self._usage: Tensor | None = None
+        self._usage = UsageCount()
         # In a tuple it is no submodule: its weights stay out of checkpoints and out of `parameters()`.
         self._perceptual: tuple[PerceptualLoss, ...] = ()
         self.save_hyperparameters(
@@ -160,7 +161,10 @@ class ImageTraining(LightningModule, Tokenizer):
         self.log_dict({f"train/{name}": value for name, value in figures.items()}, prog_bar=True)
         self.log("train/quantizer_loss", painted.quantized.loss.detach())
         self.log("train/learning_rate", self.lr_schedulers().get_last_lr()[0])  # pyright: ignore
-        self._log_usage(painted.quantized.usage)
+        if painted.quantized.usage is not None:
+            self._usage.add(painted.quantized.usage)
+        if self._batches_seen % self.trainer.log_every_n_steps == 0 and (usage := self._usage.take()):  # pyright: ignore
+            self.log_dict({"train/usage": usage.share, "train/perplexity": usage.perplexity})
         return loss
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
@@ -255,18 +259,6 @@ class ImageTraining(LightningModule, Tokenizer):
         longest = nested_length(facts) or 0
         return [n for n in VALIDATED_LENGTHS if n < longest and (not facts.keeps or n in facts.keeps)]
 
-    def _log_usage(self, usage: Tensor | None) -> None:
-        """Share of codes used and perplexity since the last log, mean over codebooks."""
-        if usage is None:
-            return
-        self._usage = usage if self._usage is None else self._usage + usage
-        if self._batches_seen % max(self.trainer.log_every_n_steps, 1):
-            return
-        shares = (self._usage / self._usage.sum(-1, keepdim=True).clamp(min=1)).double()
-        self.log("train/usage", (shares > 0).double().mean().float())
-        self.log("train/perplexity", torch.special.entr(shares).sum(-1).exp().mean().float())
-        self._usage = None
-
 
 def _build(
     tokenizer_type: str | None,
@@ -284,7 +276,7 @@ def _build(
             tokenizer_type, config = read_yaml(config)
         if tokenizer_type is None:
             raise ValueError(f"tokenizer_type is missing; known: {', '.join(catalogue.FAMILIES)}")
-        family = catalogue.family(tokenizer_type)
+        family: Any = catalogue.family(tokenizer_type)
         tokenizer = family(family.config_type.from_dict(config))
     if not isinstance(tokenizer, ImageTokenizer):
         raise TypeError(

@@ -45,6 +45,8 @@ class NeuralTokenizer(Tokenizer, nn.Module):
 
     config_type: ClassVar[type[Config]]
     config: Config
+    # Where the weights come from; the loader and training say it.
+    provenance: str | None = None
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from torch import nn
 
 from .facts import Facts
 from .length_policy import Distribution, LengthPolicy
-from .tokenizer import Tokenizer
+from .neural import NeuralTokenizer
 
 Settings = TypeVar("Settings")
 
@@ -31,10 +31,10 @@ class Identity:
     provenance: str | None = None
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer) -> Identity:
+    def of(cls, tokenizer: NeuralTokenizer) -> Identity:
         """What a tokenizer is called now."""
         facts = tokenizer.facts
-        return cls(facts.name, facts.licence, getattr(tokenizer, "provenance", None))
+        return cls(facts.name, facts.licence, tokenizer.provenance)
 
     def updated(self, other: Identity | Mapping[str, Any]) -> Identity:
         """`other`, and this where it says nothing."""
