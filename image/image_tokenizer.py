@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..zoo.neural import NeuralTokenizer
 from ..zoo.optional import require
+from ..zoo.tokens import Tokens
 from .preprocess import ImagePreprocess
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class ImageTokenizer(NeuralTokenizer):
         """(B, 2): the model's image size."""
         return torch.full((len(lengths), 2), self.config.image_size, dtype=torch.int64, device=lengths.device)
 
-    def finish_signal(self, signal: Tensor) -> Tensor:
+    def finish_signal(self, signal: Tensor, tokens: Tokens) -> Tensor:
         """float32 in [0, 1]."""
         return signal.float().clamp(0, 1)
 

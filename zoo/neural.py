@@ -113,14 +113,20 @@ class NeuralTokenizer(Tokenizer, nn.Module):
         """The inverse: ids to the float values that `decode_latents` reads."""
         return replace(tokens, values=self.quantizer.decode(tokens.values))
 
-    def finish_signal(self, signal: Tensor) -> Tensor:
-        """Float32 in the range of the modality; the last step of `decode`."""
+    def item_tensor(self, item: Any) -> Tensor:
+        """One item of a list as an unbatched tensor; text families turn a string into its bytes."""
+        if not isinstance(item, Tensor):
+            raise TypeError(f"item is a {type(item).__name__}: pass it through tokenizer.preprocess first")
+        return item
+
+    def finish_signal(self, signal: Tensor, tokens: Tokens) -> Any:
+        """Float32 in the range of the modality, or texts, out of what `decode_latents` gave for `tokens`."""
         return signal.float()
 
     @torch.no_grad()
     def encode(
         self,
-        signal: Tensor | Sequence[Tensor],
+        signal: Tensor | Sequence[Any],
         *,
         extents: Tensor | None = None,
         keep: int | None = None,
@@ -137,14 +143,16 @@ class NeuralTokenizer(Tokenizer, nn.Module):
                 )
             if extents is not None:
                 raise ValueError("extents go with a padded batch; a list of items has its own sizes")
-            return self._encode_list(signal, keep, generator)
+            return self._encode_list([self.item_tensor(item) for item in signal], keep, generator)
         self.check_signal(signal)
         if extents is not None:
-            return self._encode_list(_unpadded(signal, extents), keep, generator)
+            axes = 2 if self.facts.modality == "image" else 1
+            return self._encode_list(_unpadded(signal, extents, axes), keep, generator)
         check_generators(generator, len(signal))
         with self._evaluating():
-            latents = self.encode_latents(signal.to(self.device, self.dtype))
-            tokens = self.quantize(latents, generator)
+            placed = signal.to(self.device, self.dtype if signal.is_floating_point() else None)
+            latents = self.encode_latents(placed)
+            tokens = self.quantize(latents, generator)._zero_padding()
         return tokens if keep is None else tokens.keep(keep)
 
     def _encode_list(self, items: Sequence[Tensor], keep: int | None, generator: Chance) -> Tokens:
@@ -154,10 +162,6 @@ class NeuralTokenizer(Tokenizer, nn.Module):
         check_generators(generator, len(items))
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, item in enumerate(items):
-            if not isinstance(item, Tensor):
-                raise TypeError(
-                    f"item {index} is a {type(item).__name__}: pass it through tokenizer.preprocess first"
-                )
             groups.setdefault(tuple(item.shape), []).append(index)
         if isinstance(generator, torch.Generator) and len(groups) > 1 and self.facts.draws_noise:
             raise ValueError(
@@ -175,7 +179,7 @@ class NeuralTokenizer(Tokenizer, nn.Module):
         return Tokens.cat([single for single in singles if single is not None])
 
     @torch.no_grad()
-    def decode(self, tokens: Tokens, *, generator: Chance = None) -> Tensor:
+    def decode(self, tokens: Tokens, *, generator: Chance = None) -> Any:
         """See `Tokenizer.decode`."""
         if not self.facts.has_decoder:
             raise NoDecoder(
@@ -188,7 +192,7 @@ class NeuralTokenizer(Tokenizer, nn.Module):
         with self._evaluating():
             latents = self.dequantize(tokens.to(self.device))
             latents = replace(latents, values=latents.values.to(self.dtype))
-            return self.finish_signal(self.decode_latents(latents))
+            return self.finish_signal(self.decode_latents(latents), tokens)
 
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -217,9 +221,9 @@ class NeuralTokenizer(Tokenizer, nn.Module):
         raise NotImplementedError(f"{self.facts.name} does not stream: encode the whole item")
 
 
-def _unpadded(signal: Tensor, extents: Any) -> list[Tensor]:
-    """The items (C, *extent) of a padded batch (B, C, *size)."""
-    sizes, room = torch.as_tensor(extents), tuple(signal.shape[2:])
+def _unpadded(signal: Tensor, extents: Any, axes: int) -> list[Tensor]:
+    """The items (..., *extent) of a padded batch (B, ..., *size), padded along its last `axes` axes."""
+    sizes, room = torch.as_tensor(extents), tuple(signal.shape[-axes:])
     if sizes.shape != (len(signal), len(room)) or sizes.is_floating_point() or sizes.dtype == torch.bool:
         raise ValueError(
             f"extents are {sizes.dtype} {tuple(sizes.shape)}: expected integers ({len(signal)}, {len(room)})"
