@@ -47,9 +47,13 @@ def stamped(
         lengths=lengths,
         extents=extents.to(device),
         facts=facts,
-        positions=None if positions is None else _per_token(positions, "positions", width).to(device),
+        positions=None
+        if positions is None
+        else _per_token(positions, "positions", lengths, width).to(device),
         scales=None if scales is None else _scales(scales).to(device),
-        durations=None if durations is None else _per_token(durations, "durations", width).to(device),
+        durations=None
+        if durations is None
+        else _per_token(durations, "durations", lengths, width).to(device),
         captions=None if captions is None else _captions(captions, facts),
     )
     tokens = tokens._zero_padding()
@@ -171,11 +175,14 @@ def _integers(values: Any, name: str) -> Tensor:
     return tensor.to(torch.int64)
 
 
-def _per_token(values: Any, name: str, width: int) -> Tensor:
+def _per_token(values: Any, name: str, lengths: Tensor, width: int) -> Tensor:
     """(B, N) int64; ragged lists are padded with 0 as the values are."""
     if isinstance(values, Tensor) or not isinstance(values, Sequence):
         return _integers(values, name)
     rows = [_integers(row, name).reshape(-1) for row in values]
+    for index, (row, length) in enumerate(zip(rows, lengths.tolist(), strict=False)):
+        if len(row) < length:
+            raise ValueError(f"{name} of item {index} are {len(row)} for {length} tokens: expected one each")
     rows.append(torch.zeros(width, dtype=torch.int64))
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)[:-1]
 
