@@ -437,7 +437,9 @@ class ToyWords(NeuralTokenizer):
         width = int(lengths.max()) if signal.numel() else 0
         share = F.one_hot(words, max(width, 1)).to(vectors.dtype).transpose(1, 2)[:, :width]
         values = share @ vectors / share.sum(-1, keepdim=True).clamp(min=1)
-        starts = share.argmax(-1) * (torch.arange(width, device=signal.device) < lengths[:, None])
+        starts = F.pad(share, (0, 1)).argmax(-1) * (
+            torch.arange(width, device=signal.device) < lengths[:, None]
+        )
         sizes = torch.full((batch, 1), size, device=signal.device)
         return Tokens(values, lengths, sizes, self.facts, positions=starts)
 

@@ -1,0 +1,543 @@
+"""One contract for every tokenizer: the rows of the catalogue, and toys that prove it fits all media.
+
+A row whose weights are not at hand is held to its facts; whatever can be loaded here, to everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+import tokenzoo
+from tokenzoo import NeuralTokenizer, NoDecoder, Tokenizer, Tokens
+from tokenzoo.zoo import catalogue, loading
+
+from .toys import TOYS, ToySound, ToySoundConfig, build_toy
+
+LOADABLE = [row.name for row in catalogue.rows() if row.repo is None]
+NAMES = [*LOADABLE, *TOYS]
+WORDS = ["the cat sat", "on", "", "the mat; the mat sat", b"\xff on \x00"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny models run faster on one thread, and sums come in one order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def toy_families(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loader knows the toys, so that saved ones load."""
+    real = catalogue.family
+    monkeypatch.setattr(catalogue, "family", lambda kind: TOYS[kind] if kind in TOYS else real(kind))
+    for name in TOYS:
+        monkeypatch.setitem(catalogue.FAMILIES, name, f"tests.toys:{name}")
+
+
+_loaded: dict[str, Tokenizer] = {}
+
+
+@pytest.fixture(params=NAMES)
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    name = request.param
+    if name not in _loaded:
+        _loaded[name] = build_toy(name) if name in TOYS else tokenzoo.load(name)
+    return _loaded[name]
+
+
+def items_of(tokenizer: Tokenizer, seed: int = 0) -> list[Any]:
+    """Preprocessed items of as many sizes as the tokenizer takes, some of one size."""
+    chance = Generator().manual_seed(seed)
+    modality = tokenizer.facts.modality
+    if modality == "text":
+        return [tokenizer.preprocess(text) for text in WORDS]
+    if modality == "audio":
+        sizes = (8, 9, 8, 1, 30)
+        return [torch.rand(1, size, generator=chance) * 2 - 1 for size in sizes]
+    side = getattr(tokenizer.preprocess, "size", None)
+    sizes = [(side, side)] * 3 if side else [(8, 8), (4, 12), (8, 8), (12, 8)]
+    return [torch.rand(3, *size, generator=chance) for size in sizes]
+
+
+def equal_items(tokenizer: Tokenizer) -> Any:
+    """A stacked batch, or texts."""
+    items = items_of(tokenizer)
+    return torch.stack([items[0], items[2]]) if isinstance(items[0], Tensor) else items
+
+
+def same(left: Any, right: Any, tolerance: float = 1e-5) -> bool:
+    if not isinstance(left, Tensor):
+        return left == right
+    return (
+        left.shape == right.shape
+        and left.dtype == right.dtype
+        and torch.allclose(left, right, atol=tolerance)
+    )
+
+
+def legal_counts(tokenizer: Tokenizer, tokens: Tokens) -> list[int]:
+    facts = tokenizer.facts
+    if facts.nested is None:
+        return []
+    top = len(tokens.codebook_sizes) if facts.nested == "codebooks" else int(tokens.lengths.max())
+    return [count for count in facts.keeps or (1, 2, top - 1, top) if 1 <= count <= top]
+
+
+def close_tokens(left: Tokens, right: Tokens) -> bool:
+    """Identical ids; floats of the same items within rounding."""
+    if left.is_discrete:
+        return left.identical(right)
+    near = replace(right, values=left.values) if left.values.shape == right.values.shape else right
+    return left.identical(near) and torch.allclose(left.values, right.values, atol=1e-5)
+
+
+# Every row of the catalogue
+
+
+def test_the_bundled_default_is_in_the_catalogue() -> None:
+    for modality, name in catalogue.DEFAULT.items():
+        row = catalogue.find(name)
+        if row is None:
+            pytest.xfail(f"{name} has no row yet")
+        assert row.facts.modality == modality and row.bundled is not None
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_the_row_states_the_facts_of_its_configuration(name: str) -> None:
+    row = catalogue.find(name)
+    assert row is not None and row.name == name
+    stated = loading.without_identity(row.facts)
+    if row.config is None:
+        loaded = tokenzoo.load(name)
+        assert stated == loading.without_identity(loaded.facts)
+        return
+    kind, fields = loading.read_yaml(row.config)
+    assert kind == row.family
+    built = loading.build(kind, fields)
+    assert stated == loading.without_identity(built.facts)
+    assert built.preprocess.size is not None  # pyright: ignore[reportFunctionMemberAccess]
+    if isinstance(built, NeuralTokenizer):
+        assert {parameter.device.type for parameter in built.parameters()} == {"meta"}
+        assert not list(set(dict(built.named_buffers())) - set(built.state_dict()))
+        assert not built.training
+        check_parts(built)
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_the_row_says_what_loads_and_on_what_terms(name: str) -> None:
+    row = catalogue.find(name)
+    assert row is not None and row.facts.licence
+    assert row.family in catalogue.FAMILIES
+    assert row.converter is None or row.converter in catalogue.CONVERTERS
+    assert row.facts.revision is None and row.facts.fingerprint is None
+    if row.repo is not None:
+        assert catalogue.find(row.repo) is row and catalogue.find(row.repo.upper()) is row
+
+
+def check_parts(tokenizer: NeuralTokenizer) -> None:
+    """Parts have the agreed names, and no method shares one."""
+    parts = {name for name, _ in tokenizer.named_children()}
+    assert {"encoder", "quantizer"} <= parts
+    assert "decoder" in parts or not tokenizer.facts.has_decoder
+    assert not parts & set(dir(type(tokenizer)))
+
+
+# Everything that loads here
+
+
+def test_facts_and_parts(tokenizer: Tokenizer) -> None:
+    assert tokenizer.facts == tokenizer.facts
+    assert tokenizer.encode(equal_items(tokenizer)).facts == tokenizer.facts
+    if isinstance(tokenizer, NeuralTokenizer):
+        check_parts(tokenizer)
+        assert tokenizer.quantizer.codebook_sizes == tokenizer.facts.codebook_sizes
+        shapes = [(len(each), each.shape[1]) for each in tokenizer.codebook_embeddings()]
+        assert shapes == [(size, tokenizer.quantizer.dim_out) for size in tokenizer.facts.codebook_sizes]
+
+
+def test_encode_gives_tokens_of_the_right_kind(tokenizer: Tokenizer) -> None:
+    facts = tokenizer.facts
+    signal = equal_items(tokenizer)
+    tokens = tokenizer.encode(signal)
+    assert len(tokens) == len(signal) == len(tokens.lengths) == len(tokens.extents)
+    assert tokens.is_discrete == facts.is_discrete and tokens.codebook_sizes == facts.codebook_sizes
+    rest = facts.codebook_sizes[1:] and (len(facts.codebook_sizes),)
+    assert tokens.values.shape[2:] == (rest if facts.is_discrete else (facts.latent_dim,))
+    assert tokens.values.dtype == (torch.int64 if facts.is_discrete else torch.float32)
+    assert tokens.extents.shape[1] == (2 if facts.modality == "image" else 1)
+    assert tokens.values[~tokens.mask].count_nonzero() == 0
+    assert not tokens.values.requires_grad
+    for length, extent in zip(tokens.lengths.tolist(), tokens.extents.tolist(), strict=True):
+        expected = tokenizer.num_tokens(extent)
+        assert length <= expected if facts.is_adaptive else length == expected
+        assert facts.max_tokens is None or length <= facts.max_tokens
+    if facts.is_discrete:
+        sizes = torch.tensor(facts.codebook_sizes)
+        assert bool((tokens.ids >= 0).all()) and bool((tokens.ids < (sizes if rest else sizes[0])).all())
+
+
+def test_decode_gives_back_the_extents(tokenizer: Tokenizer) -> None:
+    items = items_of(tokenizer)
+    tokens = tokenizer.encode(items)
+    decoded = tokenizer.decode(tokens)
+    cropped = tokens.crop(decoded)
+    assert len(cropped) == len(items)
+    if tokenizer.facts.modality == "text":
+        assert all(isinstance(text, bytes) for text in decoded)
+        assert [len(text) for text in decoded] == tokens.extents[:, 0].tolist()
+        if tokenizer.facts.is_lossless:
+            assert decoded == [item.encode() if isinstance(item, str) else item for item in items]
+        return
+    low = 0 if tokenizer.facts.modality == "image" else -1
+    assert decoded.dtype == torch.float32
+    assert low <= float(decoded.min()) and float(decoded.max()) <= 1
+    assert [each.shape for each in cropped] == [item.shape for item in items]
+    assert decoded.shape[2:] == tuple(tokens.extents.amax(0).tolist())
+    for item, extent in zip(decoded, tokens.extents.tolist(), strict=True):
+        for axis, size in enumerate(extent, start=1):
+            assert item.narrow(axis, size, item.shape[axis] - size).count_nonzero() == 0
+
+
+def test_a_batch_is_its_singles(tokenizer: Tokenizer) -> None:
+    items = items_of(tokenizer)
+    tokens = tokenizer.encode(items)
+    singles = [tokenizer.encode([item]) for item in items]
+    assert close_tokens(tokens, Tokens.cat(singles))
+    decoded = tokens.crop(tokenizer.decode(tokens))
+    for alone, single in zip(decoded, singles, strict=True):
+        assert same(alone, single.crop(tokenizer.decode(single))[0])
+    stacked = equal_items(tokenizer)
+    assert close_tokens(tokenizer.encode(stacked), tokenizer.encode(list(stacked)))
+
+
+def test_a_padded_batch_with_extents_is_the_list(tokenizer: Tokenizer) -> None:
+    items = items_of(tokenizer)
+    if not isinstance(items[0], Tensor):
+        texts = [text if isinstance(text, bytes) else text.encode() for text in items]
+        extents = torch.tensor([[len(text)] for text in texts])
+        padded: Any = [text + b"ignored" for text in texts]
+        if isinstance(tokenizer, NeuralTokenizer):
+            rows = [torch.tensor(list(text), dtype=torch.int64) for text in padded]
+            padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    else:
+        extents = torch.tensor([item.shape[1:] for item in items])
+        room = extents.amax(0).tolist()
+        padded = torch.full((len(items), items[0].shape[0], *room), 0.5)
+        for row, item in zip(padded, items, strict=True):
+            row[(..., *map(slice, item.shape[1:]))] = item
+    assert tokenizer.encode(padded, extents=extents).identical(tokenizer.encode(items))
+    for wrong in (extents + 10_000, -1 - extents, extents[1:], extents.float(), extents[:, :0]):
+        with pytest.raises(ValueError, match=r"extent"):
+            tokenizer.encode(padded, extents=wrong)
+
+
+def test_keep_is_a_prefix(tokenizer: Tokenizer) -> None:
+    signal = equal_items(tokenizer)
+    tokens = tokenizer.encode(signal)
+    if tokenizer.facts.nested is None:
+        for call in (lambda: tokenizer.encode(signal, keep=1), lambda: tokens.keep(1)):
+            with pytest.raises(ValueError, match="has no nested axis"):
+                call()
+        return
+    for count in legal_counts(tokenizer, tokens):
+        kept = tokenizer.encode(signal, keep=count)
+        assert kept.identical(tokens.keep(count))
+        decoded = tokenizer.decode(kept)
+        assert decoded.shape == tokenizer.decode(tokens).shape
+        assert torch.equal(kept.extents, tokens.extents)
+    with pytest.raises(ValueError, match="keep=0: expected an integer of at least 1"):
+        tokenizer.encode(signal, keep=0)
+
+
+def test_prefixes_of_several_lengths_decode_in_one_batch(tokenizer: Tokenizer) -> None:
+    if tokenizer.facts.nested != "tokens":
+        pytest.skip("nested along tokens only")
+    singles = tokenizer.encode(items_of(tokenizer)).unbind()
+    counts = legal_counts(tokenizer, singles[0]) * len(singles)
+    kept = [single.keep(count) for single, count in zip(singles, counts, strict=False)]
+    together = Tokens.cat(kept)
+    decoded = together.crop(tokenizer.decode(together))
+    for alone, single in zip(decoded, kept, strict=True):
+        assert same(alone, single.crop(tokenizer.decode(single))[0])
+
+
+def test_stamped_values_decode_the_same(tokenizer: Tokenizer) -> None:
+    tokens = tokenizer.encode(items_of(tokenizer))
+    values = tokens.ids.numpy() if tokens.is_discrete else tokens.values
+    stamped = tokenizer.stamp(
+        values,
+        lengths=tokens.lengths,
+        extents=tokens.extents,
+        positions=tokens.positions,
+        scales=tokens.scales,
+    )
+    assert stamped.identical(tokens)
+    assert same(tokenizer.decode(stamped), tokenizer.decode(tokens), tolerance=0)
+    if tokens.is_discrete:
+        ragged = [row.ids[0].tolist() for row in tokens.unbind()]
+        assert tokenizer.stamp(ragged, extents=tokens.extents).identical(tokens)
+
+
+def test_stamp_guesses_extents_that_decode(tokenizer: Tokenizer) -> None:
+    tokens = tokenizer.encode(equal_items(tokenizer))
+    guessed = tokenizer.default_extents(tokens.lengths)
+    assert guessed.dtype == torch.int64 and guessed.shape == tokens.extents.shape
+    for length, extent in zip(tokens.lengths.tolist(), guessed.tolist(), strict=True):
+        assert tokenizer.num_tokens(extent) >= length
+    stamped = tokenizer.stamp(tokens.values, lengths=tokens.lengths, positions=tokens.positions)
+    assert len(tokenizer.decode(stamped)) == len(tokens)
+
+
+def test_tokens_survive_a_file(tokenizer: Tokenizer, tmp_path: Any) -> None:
+    tokens = tokenizer.encode(items_of(tokenizer))
+    tokens.save(tmp_path / "x.tok")
+    loaded = Tokens.load(tmp_path / "x.tok")
+    assert loaded.identical(tokens) and loaded.facts == tokenizer.facts
+    assert same(tokenizer.decode(loaded), tokenizer.decode(tokens), tolerance=0)
+
+
+def test_decode_refuses_the_tokens_of_another(tokenizer: Tokenizer) -> None:
+    tokens = tokenizer.encode(equal_items(tokenizer))
+    foreign = replace(tokens, facts=replace(tokens.facts, name="another", fingerprint="f" * 64))
+    if tokenizer.facts.fingerprint is None:
+        with pytest.raises(ValueError, match=rf"made by another \(f{{12}}\), this is {tokenizer.facts.name}"):
+            tokenizer.decode(foreign)
+    else:
+        with pytest.raises(ValueError, match="these tokens were made by another"):
+            tokenizer.decode(foreign)
+
+
+def test_without_a_generator_nothing_is_left_to_chance(tokenizer: Tokenizer) -> None:
+    signal = equal_items(tokenizer)
+    torch.manual_seed(1)
+    first = tokenizer.encode(signal)
+    decoded = tokenizer.decode(first)
+    state = torch.get_rng_state()
+    torch.manual_seed(2)
+    assert tokenizer.encode(signal).identical(first)
+    assert same(tokenizer.decode(first), decoded, tolerance=0)
+    torch.manual_seed(1)
+    assert torch.equal(torch.get_rng_state(), state), "the verbs moved torch's own generator"
+
+
+def test_generators_one_or_one_per_item(tokenizer: Tokenizer) -> None:
+    signal = equal_items(tokenizer)
+    count = len(signal)
+    each = [Generator().manual_seed(seed) for seed in range(count)]
+    drawn = tokenizer.encode(signal, generator=each)
+    for index in range(count):
+        alone = tokenizer.encode(signal[index : index + 1], generator=[Generator().manual_seed(index)])
+        assert close_tokens(drawn.unbind()[index], alone.unbind()[0])
+    one = tokenizer.encode(signal, generator=Generator().manual_seed(7))
+    assert tokenizer.encode(signal, generator=Generator().manual_seed(7)).identical(one)
+    if not tokenizer.facts.draws_noise:
+        assert one.identical(tokenizer.encode(signal)) and drawn.identical(one)
+    elif not tokenizer.facts.is_discrete:
+        assert not one.identical(tokenizer.encode(signal))
+    tokenizer.decode(drawn, generator=[Generator().manual_seed(seed) for seed in range(count)])
+    if isinstance(tokenizer, NeuralTokenizer):
+        for call in (tokenizer.encode, lambda s, generator: tokenizer.decode(drawn, generator=generator)):
+            with pytest.raises(
+                ValueError, match=f"1 generators for {count} items: give one, or one per item"
+            ):
+                call(signal, generator=each[:1])
+
+
+def test_one_generator_for_several_sizes(tokenizer: Tokenizer) -> None:
+    items = items_of(tokenizer)
+    several = len({tuple(item.shape) if isinstance(item, Tensor) else len(item) for item in items}) > 1
+    refused = several and tokenizer.facts.draws_noise
+    context = pytest.raises(ValueError, match="give one per item") if refused else contextlib.nullcontext()
+    with context:
+        tokenizer.encode(items, generator=Generator().manual_seed(0))
+
+
+def test_train_mode_is_ignored_and_restored(tokenizer: Tokenizer) -> None:
+    if not isinstance(tokenizer, NeuralTokenizer):
+        pytest.skip("no modes")
+    signal = equal_items(tokenizer)
+    tokens = tokenizer.encode(signal)
+    decoded = tokenizer.decode(tokens)
+    weights = {name: tensor.clone() for name, tensor in tokenizer.state_dict().items()}
+    tokenizer.train()
+    tokenizer.quantizer.eval()
+    modes = [module.training for module in tokenizer.modules()]
+    try:
+        assert tokenizer.encode(signal).identical(tokens)
+        assert same(tokenizer.decode(tokens), decoded, tolerance=0)
+        assert [module.training for module in tokenizer.modules()] == modes
+        with pytest.raises(ValueError, match=r"extent|shape"):
+            tokenizer.encode(signal, extents=torch.tensor([[-1]]))
+        assert [module.training for module in tokenizer.modules()] == modes
+        for name, tensor in tokenizer.state_dict().items():
+            assert torch.equal(tensor, weights[name]), f"{name} moved"
+    finally:
+        tokenizer.eval()
+
+
+def stacked(tokenizer: NeuralTokenizer) -> Tensor:
+    """A batch as the parts of the model see it."""
+    signal = equal_items(tokenizer)
+    if isinstance(signal, Tensor):
+        return signal
+    rows = [tokenizer.item_tensor(text) for text in (b"on the mat", b"sat  a cat")]
+    return torch.stack(rows)
+
+
+def test_gradients_flow_outside_the_verbs_only(tokenizer: Tokenizer) -> None:
+    if not isinstance(tokenizer, NeuralTokenizer):
+        pytest.skip("no gradients")
+    signal = stacked(tokenizer)
+    latents = tokenizer.encode_latents(signal)
+    assert latents.values.requires_grad and not latents.is_discrete
+    assert latents.values.shape[2] == tokenizer.quantizer.dim_in
+    tokens = tokenizer.encode(signal)
+    assert not tokens.values.requires_grad
+    assert latents.lengths.tolist() == tokens.lengths.tolist()
+    assert torch.equal(latents.extents, tokens.extents)
+    values = tokenizer.dequantize(tokens).values.detach().requires_grad_()
+    out = tokenizer.decode_latents(replace(tokens, values=values))
+    assert out.requires_grad
+    out.square().sum().backward()
+    assert values.grad is not None and values.grad.abs().sum() > 0
+    decoded = tokenizer.decode(tokens)
+    if isinstance(decoded, Tensor):
+        assert not decoded.requires_grad
+        assert same(tokenizer.finish_signal(out.detach(), tokens), decoded)
+    tokenizer.zero_grad()
+
+
+def test_the_training_path(tokenizer: Tokenizer) -> None:
+    if not isinstance(tokenizer, NeuralTokenizer):
+        pytest.skip("no training")
+    signal = stacked(tokenizer)
+    before = {name: tensor.clone() for name, tensor in tokenizer.state_dict().items()}
+    result = tokenizer(signal)
+    assert result.quantized.loss.shape == ()
+    loss = result.signal.float().square().mean() + result.quantized.loss
+    loss.backward()
+    encoder = [p.grad for p in tokenizer.encoder.parameters() if p.grad is not None]
+    assert encoder and any(bool(grad.abs().sum() > 0) for grad in encoder)
+    tokenizer.zero_grad()
+    for name, tensor in tokenizer.state_dict().items():
+        assert torch.equal(tensor, before[name]), f"{name} moved in eval mode"
+    tokens = tokenizer.encode(signal)
+    rebuilt = tokenizer.decode_latents(tokenizer.dequantize(tokens))
+    assert same(result.signal.detach(), rebuilt.detach(), tolerance=1e-4)
+
+
+def test_placement(tokenizer: Tokenizer) -> None:
+    """Signals of any float type, models of another, come back as float32."""
+    if not isinstance(tokenizer, NeuralTokenizer):
+        pytest.skip("no weights")
+    signal = equal_items(tokenizer)
+    double = signal.double() if isinstance(signal, Tensor) else signal
+    assert close_tokens(tokenizer.encode(double), tokenizer.encode(signal))
+    tokenizer.to(torch.bfloat16)
+    try:
+        tokens = tokenizer.encode(signal)
+        decoded = tokenizer.decode(tokens)
+        assert not isinstance(decoded, Tensor) or decoded.dtype == torch.float32
+    finally:
+        del _loaded[tokenizer.facts.name]
+
+
+def test_a_saved_folder_loads_as_the_same_tokenizer(tokenizer: Tokenizer, tmp_path: Any) -> None:
+    tokenizer.save_pretrained(tmp_path / "first")
+    first = tokenzoo.load(tmp_path / "first")
+    first.save_pretrained(tmp_path / "second")
+    second = type(tokenizer).from_pretrained(tmp_path / "second")
+    assert first.facts == second.facts
+    assert loading.without_identity(first.facts) == loading.without_identity(tokenizer.facts)
+    assert first.facts.name == tokenizer.facts.name
+    if isinstance(tokenizer, NeuralTokenizer):
+        assert first.facts.fingerprint is not None
+        assert tokenizer.facts.fingerprint in (None, first.facts.fingerprint)
+    signal = equal_items(tokenizer)
+    tokens = tokenizer.encode(signal)
+    for loaded in (first, second):
+        assert loaded.encode(signal).identical(tokens)
+        assert same(loaded.decode(tokens), tokenizer.decode(tokens), tolerance=0)
+    with pytest.raises(TypeError, match=f"is a {type(tokenizer).__name__}, not a Other"):
+        type("Other", (type(tokenizer),), {}).from_pretrained(tmp_path / "first")
+
+
+WRONG_SIGNALS: dict[str, list[tuple[Any, type[Exception], str]]] = {
+    "image": [
+        (lambda s: s * 255, ValueError, r"expected finite floats in \[0, 1\]; divide by 255 first"),
+        (
+            lambda s: (s * 255).to(torch.uint8),
+            TypeError,
+            r"images are torch\.uint8: expected floats in \[0, 1\]",
+        ),
+        (lambda s: s - 0.5, ValueError, r"images hold -0\.\d+ \.\.\. 0\.\d+"),
+        (lambda s: s * float("nan"), ValueError, r"images hold nan \.\.\. nan: expected finite floats"),
+        (lambda s: s / 0, ValueError, "expected finite floats"),
+        (lambda s: s[0], ValueError, r"images have shape \(3, \d+, \d+\): \S+ takes \(B, 3, "),
+        (lambda s: s[:, :1], ValueError, r"images have shape \(2, 1, \d+, \d+\)"),
+        (lambda s: s[..., 1:], ValueError, r"\d+, \d+\)"),
+        (
+            lambda s: list(s.numpy()),
+            TypeError,
+            r"item is a ndarray: pass it through tokenizer\.preprocess first",
+        ),
+        (lambda s: s.numpy(), TypeError, "signal is a ndarray: expected a stacked tensor or a list of items"),
+        (lambda s: [], ValueError, "nothing to encode: the list of items is empty"),
+        (lambda s: "cat.jpg", TypeError, "signal is a str"),
+        (lambda s: ["cat.jpg"], TypeError, "item is a str: pass it through"),
+    ],
+    "audio": [
+        (lambda s: s * 32768, ValueError, r"expected finite floats in \[-1, 1\]"),
+        (lambda s: (s * 32767).to(torch.int16), TypeError, "divide int16 by 32768"),
+        (lambda s: s * float("nan"), ValueError, "sound holds nan: expected finite floats"),
+        (lambda s: s.expand(2, 2, -1), ValueError, r"takes \(B, 1, S\)"),
+        (lambda s: s[..., :0], ValueError, "S > 0"),
+        (lambda s: [], ValueError, "nothing to encode"),
+    ],
+    "text": [
+        (lambda s: "a single text", TypeError, r"text is a single string|signal is a str"),
+        (lambda s: [3], TypeError, "text item is a int: expected str or bytes"),
+        (lambda s: ["a\ud800"], ValueError, "surrogate"),
+    ],
+}
+
+
+def test_wrong_signals_are_refused_in_words(tokenizer: Tokenizer) -> None:
+    signal = equal_items(tokenizer)
+    for spoil, kind, message in WRONG_SIGNALS[tokenizer.facts.modality]:
+        with pytest.raises(kind, match=message):
+            tokenizer.encode(spoil(signal))
+
+
+def test_a_tokenizer_without_a_decoder_says_so() -> None:
+    units = ToySound(ToySoundConfig(decoder=False)).eval()
+    tokens = units.encode(torch.zeros(1, 1, 8))
+    with pytest.raises(NoDecoder, match="toy-sound only encodes: it has no decoder; use its ids"):
+        units.decode(tokens)
+
+
+def test_a_model_on_the_meta_device_is_whole_once_its_weights_are_in() -> None:
+    for name in TOYS:
+        toy = build_toy(name)
+        empty = loading.build(name, toy.config.to_dict())
+        assert isinstance(empty, NeuralTokenizer)
+        empty.load_state_dict(toy.state_dict(), assign=True)
+        signal = equal_items(toy)
+        assert empty.encode(signal).identical(toy.encode(signal))
+
+
+def test_what_is_not_there_says_so() -> None:
+    toy = build_toy("toy-sound")
+    with pytest.raises(NotImplementedError, match="toy-sound does not stream: encode the whole item"):
+        toy.stream()
+    with pytest.raises(NotImplementedError, match="audio tokenizers have no training module yet"):
+        toy.finetune()
