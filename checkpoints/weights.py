@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,11 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], *, dtype: torch.dty
             continue
         first_name[memory] = name
         stored[name] = _storable(name, tensor, dtype, path.name)
+    # safetensors makes the file readable by its owner alone; a new file's own mode follows the umask.
+    path.touch()
+    mode = path.stat().st_mode
     save_file(stored, path, metadata=metadata)
+    path.chmod(mode)
 
 
 def load_strict(
@@ -105,10 +109,12 @@ def load_strict(
     revision: str | None = None,
     file: str | None = WEIGHTS_FILE,
     dtype: torch.dtype = torch.float32,
+    stored_name: Callable[[str], str] | None = None,
 ) -> None:
     """Give `module` these weights, all of them and nothing else.
 
-    dtype   what float tensors become, however they were stored; integers and booleans keep the module's dtype
+    dtype        what float tensors become, however stored; integers and booleans keep the module's dtype
+    stored_name  what the file calls a tensor of the module, for errors, where a converter renamed them
 
     The parameters are replaced, not filled, so a module built on the meta device works (its tensors land on
     the CPU; those of a real module stay on their device) and an optimizer must be made afterwards. The
@@ -119,7 +125,7 @@ def load_strict(
     """
     expected = module.state_dict()
     place = {"source": source, "revision": revision, "file": file}
-    problems = _misfits(expected, tensors)
+    problems = _misfits(expected, tensors, stored_name or str)
     if problems:
         raise CheckpointError(
             f"the weights do not fit {type(module).__name__}: {'; '.join(problems)}",
@@ -199,11 +205,13 @@ def _storable(name: str, tensor: Tensor, dtype: torch.dtype | None, file: str) -
     return plain.contiguous() if owns_all else plain.contiguous().clone()
 
 
-def _misfits(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
+def _misfits(
+    expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], stored_name: Callable[[str], str]
+) -> list[str]:
     """What keeps `tensors` from filling `expected`, a phrase a kind, [] when they fit."""
-    missing = [name for name in expected if name not in tensors]
-    unexpected = [name for name in tensors if name not in expected]
-    shared = [(name, expected[name], tensors[name]) for name in expected if name in tensors]
+    missing = [stored_name(name) for name in expected if name not in tensors]
+    unexpected = [stored_name(name) for name in tensors if name not in expected]
+    shared = [(stored_name(name), expected[name], tensors[name]) for name in expected if name in tensors]
     shapes = [
         f"{name} is {tuple(stored.shape)}, expected {tuple(want.shape)}"
         for name, want, stored in shared

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -37,6 +38,8 @@ class _Found:
     source: str
     revision: str | None
     file: str
+    provenance: str | None
+    stored_name: Callable[[str], str] | None = None
 
 
 def load(
@@ -136,18 +139,18 @@ def _from_row(row: catalogue.Row, revision: str | None) -> _Found:
     # The configuration is ours, tested against the official manifest; not every repository has a config.json.
     checkpoint = read_repo(row.repo, revision, config_file=None, weights=weights)
     tokenizer_type, config = read_yaml(row.config)
-    tensors = checkpoint.tensors
-    if row.converter:
-        tensors = _renamed(catalogue.converter(row.converter), tensors)
+    converter = catalogue.converter(row.converter) if row.converter else None
     return _Found(
         tokenizer_type,
         config,
-        tensors,
+        _renamed(converter, checkpoint.tensors) if converter else checkpoint.tensors,
         name=row.name,
         licence=row.facts.licence,
         source=row.repo,
         revision=checkpoint.revision,
         file=row.file,
+        provenance=f"{row.repo}@{checkpoint.revision}",
+        stored_name=converter.official_name if converter else None,
     )
 
 
@@ -174,6 +177,7 @@ def _understand(checkpoint: Checkpoint) -> _Found:
     """A folder in our own layout says what it is; any other must be recognised by exactly one converter."""
     config = dict(checkpoint.config)
     place = {"source": checkpoint.source, "revision": checkpoint.revision, "file": "config.json"}
+    stored_name = None
     if "tokenizer_type" in config:
         envelope = {key: config.pop(key, None) for key in _ENVELOPE}
         version = envelope["format_version"]
@@ -189,7 +193,9 @@ def _understand(checkpoint: Checkpoint) -> _Found:
             raise CheckpointError(f"unknown tokenizer_type {tokenizer_type!r}; known: {known}", **place)
     else:
         envelope = {}
-        tokenizer_type, config, tensors = _convert_foreign(checkpoint, place)
+        converter = _converter_of(checkpoint, place)
+        tokenizer_type, config = converter.TOKENIZER_TYPE, _converted_config(converter, checkpoint, place)
+        tensors, stored_name = _renamed(converter, checkpoint.tensors), converter.official_name
     try:
         catalogue.family(tokenizer_type).config_type.from_dict(config)
     except (ValueError, TypeError) as error:
@@ -203,12 +209,16 @@ def _understand(checkpoint: Checkpoint) -> _Found:
         source=checkpoint.source,
         revision=checkpoint.revision,
         file=checkpoint.file,
+        # A folder's path is nobody else's business: what it says of itself goes on, and nothing else.
+        provenance=f"{checkpoint.source}@{checkpoint.revision}"
+        if checkpoint.revision
+        else checkpoint.provenance,
+        stored_name=stored_name,
     )
 
 
-def _convert_foreign(
-    checkpoint: Checkpoint, place: dict[str, Any]
-) -> tuple[str, dict[str, Any], dict[str, Any]]:
+def _converter_of(checkpoint: Checkpoint, place: dict[str, Any]) -> Any:
+    """The one converter that knows this layout; CheckpointError when there is none, or more than one."""
     matches = [
         module
         for key in catalogue.CONVERTERS
@@ -221,11 +231,14 @@ def _convert_foreign(
             **place,
             remedy="load an official id that `tokenzoo list` shows, or convert the checkpoint first",
         )
+    return matches[0]
+
+
+def _converted_config(converter: Any, checkpoint: Checkpoint, place: dict[str, Any]) -> dict[str, Any]:
     try:
-        config = matches[0].convert_config(checkpoint.config)
+        return converter.convert_config(checkpoint.config)
     except ValueError as error:
         raise CheckpointError(str(error), **place, remedy="is this the official config.json?") from error
-    return matches[0].TOKENIZER_TYPE, config, _renamed(matches[0], checkpoint.tensors)
 
 
 def _renamed(converter: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -246,6 +259,7 @@ def _fill(tokenizer: NeuralTokenizer, found: _Found, device: str, dtype: Any) ->
         revision=found.revision,
         file=found.file,
         dtype=dtype or torch.float32,
+        stored_name=found.stored_name,
     )
     kind = {"tokenizer_type": found.tokenizer_type} | tokenizer.config.to_dict()
     tokenizer.identify(
@@ -254,7 +268,7 @@ def _fill(tokenizer: NeuralTokenizer, found: _Found, device: str, dtype: Any) ->
         fingerprint=fingerprint(kind, found.tensors),
         licence=found.licence,
     )
-    tokenizer.provenance = found.source if found.revision is None else f"{found.source}@{found.revision}"
+    tokenizer.provenance = found.provenance
     tokenizer.eval().to(device)
 
 

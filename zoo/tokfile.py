@@ -13,10 +13,10 @@ import math
 import os
 import reprlib
 import struct
-import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 from typing import Any
 
 import numpy as np
@@ -75,14 +75,12 @@ def write_record(record: TokRecord, path: str | os.PathLike[str]) -> None:
     """Write to a temporary file beside `path`, then rename, so a failure leaves what was there."""
     path = Path(path)
     blob = to_bytes(record)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name[:100]}.{uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(blob)
-        os.chmod(temporary, 0o666 & ~_umask())
+        temporary.write_bytes(blob)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -341,9 +339,3 @@ def _unpack(blob: bytes, tokens: int, sizes: tuple[int, ...]) -> np.ndarray:
 
 def _shifts(size: int) -> np.ndarray:
     return np.arange(id_bits(size) - 1, -1, -1, dtype=np.int64)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
