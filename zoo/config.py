@@ -53,7 +53,7 @@ def _plain(value: Any) -> Any:
 
 def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
     if not isinstance(values, Mapping):
-        raise ValueError(f"{where} is {values!r}: expected a mapping of fields")
+        raise ValueError(f"{where} is {reprlib.repr(values)}: expected a mapping of fields")
     hints = typing.get_type_hints(cls)
     names = {field.name: field for field in dataclasses.fields(cls)}
     if unknown := sorted(map(str, set(values) - set(names))):
