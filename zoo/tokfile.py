@@ -16,8 +16,8 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
