@@ -57,7 +57,7 @@ def test_what_follows_from_the_codebooks() -> None:
 )
 def test_facts_that_cannot_be(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Facts(**{"name": "x", "modality": "audio"} | wrong)
+        Facts(**dict[str, Any](name="x", modality="audio") | wrong)
 
 
 def test_check_keep_names_the_legal_counts() -> None:

@@ -120,4 +120,4 @@ def test_seeds_repeat(distribution: Any, per: Any) -> None:
 )
 def test_wrong_settings_say_what_is_expected(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        LengthPolicy(**{"longest": 8} | wrong)
+        LengthPolicy(**dict[str, Any](longest=8) | wrong)

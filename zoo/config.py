@@ -85,7 +85,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if len(value) != len(arguments):
             raise ValueError(f"{where} has {len(value)} entries: expected {len(arguments)}")
         return tuple(_convert(a, item, where) for a, item in zip(arguments, value, strict=True))
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else _build(hint, value, where)
     if hint is float and type(value) in (int, float):
         with contextlib.suppress(OverflowError):  # an integer of hundreds of digits
