@@ -208,6 +208,21 @@ def test_every_flipped_byte_is_noticed() -> None:
                 from_bytes(bytes(damaged))
 
 
+def test_every_flipped_byte_under_a_valid_checksum_is_refused_or_harmless(tmp_path: Path) -> None:
+    blob = sample()
+    path = tmp_path / "x.tok"
+    for place in range(len(blob) - 4):
+        for change in (0x01, 0x40, 0xFF):
+            damaged = bytearray(blob[:-4])
+            damaged[place] ^= change
+            path.write_bytes(damaged + struct.pack("<I", zlib.crc32(damaged)))
+            try:
+                tokens = Tokens.load(path)
+            except TokFileError:
+                continue
+            assert tokens.values.shape == (2, 3, 3) and tokens.unbind()[1].bits >= 0
+
+
 def test_every_truncation_is_noticed() -> None:
     blob = sample()
     for length in range(len(blob)):
