@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
@@ -69,6 +68,8 @@ class ImageFolderData(LightningDataModule):
             rows, held = np.flatnonzero(~is_held), np.flatnonzero(is_held)
         self._training = open_pictures(self.train_path, rows, preprocess, crop=self.crop, flip=self.flip)
         self._held_out = open_pictures(self.validation_path or self.train_path, held, preprocess)
+        if self.trainer is not None and not len(self._held_out):
+            self.trainer.limit_val_batches = 0
 
     def train_dataloader(self) -> Batches:
         trainer = self.trainer
@@ -81,10 +82,8 @@ class ImageFolderData(LightningDataModule):
             world_size=trainer.world_size if trainer else 1,
         )
 
-    def val_dataloader(self) -> Batches | list[Any]:
-        """An empty list, which Lightning skips, where there is nothing to validate on."""
-        if not len(self._held_out):
-            return []
+    def val_dataloader(self) -> Batches:
+        """Not asked for where nothing is held out."""
         return Batches(FirstItems(self._held_out, self.validation_images), self.batch_size)
 
     def _preprocess(self) -> ImagePreprocess:

@@ -73,8 +73,7 @@ class ImageTraining(LightningModule, Tokenizer):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        identity = as_settings(Identity, identity)
-        self.tokenizer = _build(tokenizer_type, config, pretrained, identity)
+        self.tokenizer = _build(tokenizer_type, config, pretrained, as_settings(Identity, identity))
         self.loss_weights = as_settings(LossWeights, losses)
         self.optimizer_settings = as_settings(OptimizerSettings, optimizer)
         lengths = as_settings(LengthSettings, lengths)
@@ -216,6 +215,10 @@ class ImageTraining(LightningModule, Tokenizer):
                     torch.distributed.broadcast(tensor, src=0)
         self.is_new = False
 
+    def on_train_end(self) -> None:
+        for part in self._frozen():
+            part.train()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["batches_seen"] = self._batches_seen
 
@@ -239,13 +242,11 @@ class ImageTraining(LightningModule, Tokenizer):
     def _first_images(self, count: int) -> Tensor:
         """At most `count` images (M, 3, H, W), from a copy of the loader: its place does not move."""
         found: list[Tensor] = []
-        missing = count
         for batch in copy.copy(self.trainer.train_dataloader):  # pyright: ignore[reportOptionalIterable]
-            found.append(_as_floats(batch)[:missing])
-            missing -= len(found[-1])
-            if missing == 0:
+            found.append(_as_floats(batch))
+            if sum(map(len, found)) >= count:
                 break
-        return torch.cat(found)
+        return torch.cat(found)[:count]
 
     def _frozen(self) -> list[torch.nn.Module]:
         try:

@@ -80,7 +80,6 @@ def _command_line(argv: list[str]) -> Any:
                 dirpath=folder,
                 filename=_LAST,
                 every_n_train_steps=self.config["checkpoint_every"],
-                save_on_exception=True,
                 enable_version_counter=False,
             )
             settings["callbacks"] = [*(settings.get("callbacks") or []), StepProgress(), checkpoint]
@@ -131,6 +130,12 @@ def _quietened() -> Iterator[None]:
         # A resumed fit writes its checkpoints to the folder of the first one.
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
+        # It may save them more or less often than the first one did.
+        warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used.*")
         # Lightning 2.6 asks torch's trees in a way that torch 2.14 calls old.
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+        # Likewise LightningCLI and jsonargparse.
+        warnings.filterwarnings(
+            "ignore", message=r"\s*(By default only one Jsonargparse|.*instantiate_classes)"
+        )
         yield
