@@ -216,8 +216,7 @@ class ImageTraining(LightningModule, Tokenizer):
         self.is_new = False
 
     def on_train_end(self) -> None:
-        for part in self._frozen():
-            part.train()
+        self.train()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["batches_seen"] = self._batches_seen

@@ -28,26 +28,28 @@ def main(argv: Sequence[str]) -> int:
     """Train as the recipe says and save the tokenizer to `out`; returns the exit code.
 
     0 when the tokenizer was saved, 1 when training or reading failed (the reason goes to stderr), 2 for a
-    mistake in the command or the recipe. Checkpoints and logs go to `out`/training; `--ckpt_path last` goes
-    on from there.
+    mistake in the command or the recipe. Checkpoints, logs and the whole recipe go to `out`/training;
+    `--ckpt_path last` goes on from there.
     """
     try:
         require("lightning.pytorch", "train")
         require("jsonargparse", "train")
-        # Lightning prints its tables to stdout, which belongs to results.
-        with contextlib.redirect_stdout(sys.stderr), _quietened():
+        with _quietened():
             cli = _command_line(list(argv))
             out = Path(cli.config["out"]).expanduser()
             checkpoint = _checkpoint(cli.config, out)
-            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+            # Lightning prints its tables to stdout, which belongs to results.
+            with contextlib.redirect_stdout(sys.stderr):
+                cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
             cli.trainer.save_checkpoint(_last(out), weights_only=False)
-            cli.model.save_pretrained(out)
+            if cli.trainer.is_global_zero:
+                cli.model.save_pretrained(out)
+                print(out)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else FAILED if stop.code else OK
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         print(f"tokenzoo: {error}", file=sys.stderr)
         return FAILED
-    print(out)
     return OK
 
 
@@ -91,7 +93,7 @@ def _command_line(argv: list[str]) -> Any:
         data,
         args=argv,
         run=False,
-        save_config_callback=None,
+        save_config_kwargs={"overwrite": True},
         seed_everything_default=0,
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
@@ -136,6 +138,6 @@ def _quietened() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
         # Likewise LightningCLI and jsonargparse.
         warnings.filterwarnings(
-            "ignore", message=r"\s*(By default only one Jsonargparse|.*instantiate_classes)"
+            "ignore", message=r"\s*(By default only one Jsonargparse|.*was deprecated in v4)"
         )
         yield
