@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..zoo.media import Comparison, Medium
 from ..zoo.tokenizer import Tokenizer
-from ..zoo.tokfile import payload_bytes
 from ..zoo.tokens import Tokens
+from ..zoo.tokfile import payload_bytes
 from .metrics import psnr, ssim
 from .preprocess import to_image
 
@@ -38,7 +38,7 @@ class ImageFiles(Medium):
 
     def samples(self) -> list[Path]:
         """The six photographs of image/samples; see LICENCES.md there."""
-        folder = Path(str(package_files(__package__) / "samples"))
+        folder = Path(str(package_files(str(__package__)) / "samples"))
         return sorted(folder.glob("*.jpg"))
 
     def compare(
@@ -68,7 +68,8 @@ class ImageFiles(Medium):
 
 def _score(name: str, image: Tensor, item: Tensor, tokens: Tokens, index: int) -> Comparison:
     count = int(tokens.lengths[index])
-    size = payload_bytes(count, tokens.codebook_sizes) if tokens.is_discrete else count * tokens.values.shape[2] * 4
+    float_bytes = 4 * tokens.values.shape[-1]
+    size = payload_bytes(count, tokens.codebook_sizes) if tokens.is_discrete else count * float_bytes
     # What is judged is the picture a person would save: eight bits, as the original had.
     seen = torch.round(image * 255)[None] / 255
     scores = {
@@ -93,7 +94,9 @@ def _page(rows: list[list[tuple[str, Image.Image]]], title: str) -> Image.Image:
             if y == 0:
                 draw.text((left, 10), caption, fill="black", font=font)
             scale = cell / max(image.size)
-            shown = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.NEAREST)
+            shown = image.resize(
+                (round(image.width * scale), round(image.height * scale)), Image.Resampling.NEAREST
+            )
             sheet.paste(shown, (left, top))
     draw.text((MARGIN_PIXELS, sheet.height - 20), title, fill="black", font=font)
     return sheet

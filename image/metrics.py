@@ -24,7 +24,9 @@ def ssim(images: Tensor, references: Tensor) -> Tensor:
     """
     _check_pair(images, references)
     if min(images.shape[-2:]) < SSIM_WINDOW:
-        raise ValueError(f"images of {tuple(images.shape[-2:])} pixels: SSIM needs at least {SSIM_WINDOW} a side")
+        raise ValueError(
+            f"images of {tuple(images.shape[-2:])} pixels: SSIM needs at least {SSIM_WINDOW} a side"
+        )
     x, y = images.double(), references.double()
     mean_x, mean_y = _blur(x), _blur(y)
     var_x, var_y = _blur(x * x) - mean_x**2, _blur(y * y) - mean_y**2
@@ -45,4 +47,6 @@ def _blur(planes: Tensor) -> Tensor:
 
 def _check_pair(images: Tensor, references: Tensor) -> None:
     if images.ndim != 4 or images.shape != references.shape:
-        raise ValueError(f"images {tuple(images.shape)} and {tuple(references.shape)}: expected one shape (B, C, H, W)")
+        raise ValueError(
+            f"images {tuple(images.shape)} and {tuple(references.shape)}: expected one shape (B, C, H, W)"
+        )

@@ -192,7 +192,7 @@ class PyramidTokenizer(ImageTokenizer):
     """
 
     config_type = PyramidConfig
-    config: PyramidConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: PyramidConfig
 
     def __init__(self, config: PyramidConfig) -> None:
         super().__init__(config)

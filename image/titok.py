@@ -150,7 +150,7 @@ class TiTok(ImageTokenizer):
     """
 
     config_type = TiTokConfig
-    config: TiTokConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: TiTokConfig
 
     def __init__(self, config: TiTokConfig) -> None:
         super().__init__(config)

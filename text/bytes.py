@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..zoo.config import Config
 from ..zoo.facts import Facts
@@ -52,6 +52,7 @@ class ByteTokenizer(Tokenizer):
     """
 
     config_type = ByteConfig
+    config: ByteConfig
 
     def __init__(self, config: ByteConfig | None = None) -> None:
         self.config = config or ByteConfig()
@@ -125,10 +126,6 @@ class ByteTokenizer(Tokenizer):
         from ..zoo.loading import save
 
         save(self, folder)
-
-    def state_dict(self) -> dict[str, Any]:
-        """No weights."""
-        return {}
 
 
 def _as_bytes(text: str | bytes) -> bytes:

@@ -17,7 +17,7 @@ _FIT = "fit"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 all went well, 1 something failed, 2 a mistake in the command."""
+    """Run one command; returns the exit code: 0 all went well, 1 something failed, 2 a wrong command."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == [_FIT]:
         return _guarded(lambda: _fit(arguments[1:]))
@@ -26,7 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parser.parse_args(arguments)
     except SystemExit as stop:
         return int(stop.code or 0)
-    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.INFO if options.verbose else logging.WARNING)
+    logging.basicConfig(
+        stream=sys.stderr, format="%(message)s", level=logging.INFO if options.verbose else logging.WARNING
+    )
     return _guarded(lambda: options.run(options))
 
 
@@ -63,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     encode.add_argument("inputs", nargs="+", type=Path, help="files, or folders to search through")
     encode.add_argument("--out", type=Path, required=True, help="folder for the .tok files")
     encode.add_argument("--keep", type=_count, help="at most so many tokens (nested tokenizers)")
-    encode.add_argument("--until", help='shortest length that reaches a score, e.g. "psnr>=25" (nested tokenizers)')
+    encode.add_argument(
+        "--until", help='shortest length that reaches a score, e.g. "psnr>=25" (nested tokenizers)'
+    )
     _model_options(encode)
 
     decode = _verb(verbs, "decode", ".tok files back to pictures, sound or text", _decode)
@@ -72,18 +76,30 @@ def _parser() -> argparse.ArgumentParser:
     decode.add_argument("--keep", type=_count, help="decode only so many tokens (nested tokenizers)")
     _model_options(decode, default=None, help="default: the one that the file names")
 
-    reconstruct = _verb(verbs, "reconstruct", "there and back at several lengths: a picture and a table", _reconstruct)
-    reconstruct.add_argument("inputs", nargs="*", type=Path, help="files or folders; default: the sample photographs")
-    reconstruct.add_argument("--out", type=Path, default=Path("out"), help="folder for the results (default: out)")
-    reconstruct.add_argument("--keep", type=_counts, default=None, metavar="N,N,...", help="lengths (default: 8,32,128)")
+    reconstruct = _verb(
+        verbs, "reconstruct", "there and back at several lengths: a picture and a table", _reconstruct
+    )
+    reconstruct.add_argument(
+        "inputs", nargs="*", type=Path, help="files or folders; default: the sample photographs"
+    )
+    reconstruct.add_argument(
+        "--out", type=Path, default=Path("out"), help="folder for the results (default: out)"
+    )
+    reconstruct.add_argument(
+        "--keep", type=_counts, default=None, metavar="N,N,...", help="lengths (default: 8,32,128)"
+    )
     _model_options(reconstruct)
 
-    fit = verbs.add_parser(_FIT, help="train: tokenzoo fit --config configs/NAME.yaml (its own --help)", add_help=False)
+    fit = verbs.add_parser(
+        _FIT, help="train: tokenzoo fit --config configs/NAME.yaml (its own --help)", add_help=False
+    )
     fit.set_defaults(run=lambda options: USAGE)
     return parser
 
 
-def _verb(verbs: Any, name: str, summary: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+def _verb(
+    verbs: Any, name: str, summary: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
     parser = verbs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
     parser.add_argument("--json", action="store_true", help="machine-readable output on stdout")
     parser.add_argument("--verbose", action="store_true", help="say more on stderr")
@@ -95,14 +111,21 @@ def _model_options(
     parser: argparse.ArgumentParser, default: str | None = catalogue.DEFAULT["image"], help: str | None = None
 ) -> None:
     parser.add_argument(
-        "--tokenizer", default=default, metavar="NAME", help=help or f"a name, Hub id or folder (default: {default})"
+        "--tokenizer",
+        default=default,
+        metavar="NAME",
+        help=help or f"a name, Hub id or folder (default: {default})",
     )
     parser.add_argument("--revision", help="branch, tag or sha on the Hub")
     parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16", "float64"))
     parser.add_argument("--batch-size", type=_count, default=8, help="items at once (default: 8)")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a keyword of this tokenizer's own, repeatable"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a keyword of this tokenizer's own, repeatable",
     )
 
 

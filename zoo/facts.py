@@ -155,7 +155,7 @@ def _typed(name: str, annotation: str, value: Any) -> Any:
         member = int if "int" in annotation else str
         if isinstance(value, list | tuple) and all(type(item) is member for item in value):
             return tuple(value)
-    elif annotation.startswith("float") and type(value) in (int, float):
+    elif annotation.startswith("float") and isinstance(value, int | float) and type(value) is not bool:
         with contextlib.suppress(OverflowError):
             return float(value)
     else:

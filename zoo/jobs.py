@@ -31,7 +31,11 @@ def describe(name: str, revision: str | None = None) -> dict[str, Any]:
     path = Path(name)
     if path.suffix == ".tok" and path.is_file():
         record = tokfile.read_record(path)
-        shape = {"items": len(record.lengths), "lengths": record.lengths.tolist(), "extents": record.extents.tolist()}
+        shape = {
+            "items": len(record.lengths),
+            "lengths": record.lengths.tolist(),
+            "extents": record.extents.tolist(),
+        }
         return {"file": name, **_described(record.facts), **shape}
     row = catalogue.find(name)
     if row is not None:
@@ -70,7 +74,9 @@ def encode_files(options: Namespace) -> int:
             single.save(target)
             report.done(found[index][0], target, tokens=int(single.lengths[0]), bytes=target.stat().st_size)
 
-    _in_batches([path for path, _ in found], lambda path: tokenizer.preprocess(files.read(path)), run, options, report)
+    _in_batches(
+        [path for path, _ in found], lambda path: tokenizer.preprocess(files.read(path)), run, options, report
+    )
     return report.finish("encoded")
 
 
@@ -94,7 +100,11 @@ def decode_files(options: Namespace) -> int:
             keywords = parse_keywords(tokenizer, "decode", options.set)
             items = tokens.crop(tokenizer.decode(tokens, **keywords))
             for index, item in enumerate(items):
-                name = relative.with_suffix("") if len(items) == 1 else relative.with_name(f"{relative.stem}-{index}")
+                name = (
+                    relative.with_suffix("")
+                    if len(items) == 1
+                    else relative.with_name(f"{relative.stem}-{index}")
+                )
                 target = _fresh(options.out / f"{name}{files.output_suffix}", taken)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 files.write(item, target)
@@ -114,7 +124,9 @@ def reconstruct_files(options: Namespace) -> int:
         raise UsageError(f"no files given, and no {facts.modality} samples ship with the package")
     keeps = _keeps(options.keep, facts)
     found = _find(files, inputs)
-    names = [str(name.with_suffix("")).replace("/", "_") for name in _output_names([r for _, r in found], ".tok")]
+    names = [
+        str(name.with_suffix("")).replace("/", "_") for name in _output_names([r for _, r in found], ".tok")
+    ]
     report = _Report(options.json)
     kept_names: list[str] = []
     items: list[Any] = []
@@ -139,7 +151,7 @@ def reconstruct_files(options: Namespace) -> int:
 def _comparison_table(rows: Sequence[Comparison]) -> list[tuple[str, ...]]:
     """Every item at every length, then the mean of each length."""
     names = list(rows[0].scores)
-    table = [("item", "tokens", "bytes", *names)]
+    table: list[tuple[str, ...]] = [("item", "tokens", "bytes", *names)]
     lengths = sorted({row.tokens for row in rows})
     for item in dict.fromkeys(row.item for row in rows):
         table += [_cells(row.item, row, row.scores) for row in rows if row.item == item]
@@ -182,11 +194,15 @@ def _load(options: Namespace, name: str, revision: str | None = None) -> Tokeniz
     return load(name, revision=revision, device=options.device, dtype=getattr(torch, options.dtype))
 
 
-def _tokenizer_of(tokens: Tokens, options: Namespace, loaded: dict[tuple[str, str | None], Tokenizer]) -> Tokenizer:
+def _tokenizer_of(
+    tokens: Tokens, options: Namespace, loaded: dict[tuple[str, str | None], Tokenizer]
+) -> Tokenizer:
     """The tokenizer that the command names, or that the file does."""
     name = options.tokenizer or tokens.facts.name
     if options.tokenizer is None and catalogue.find(name) is None:
-        raise ValueError(f"made by {name!r}, which is no catalogue name; name its folder or Hub id with --tokenizer")
+        raise ValueError(
+            f"made by {name!r}, which is no catalogue name; name its folder or Hub id with --tokenizer"
+        )
     key = (name, None if options.tokenizer else tokens.facts.revision)
     if key not in loaded:
         loaded[key] = _load(options, *key)
@@ -194,7 +210,7 @@ def _tokenizer_of(tokens: Tokens, options: Namespace, loaded: dict[tuple[str, st
 
 
 def _restamped(tokenizer: Tokenizer, tokens: Tokens) -> Tokens:
-    """Tokens of a tokenizer that was in training have no fingerprint; naming one on the command line insists."""
+    """Tokens of a tokenizer in training have no fingerprint; naming one on the command line insists."""
     return tokenizer.stamp(
         tokens.values,
         lengths=tokens.lengths,
@@ -210,10 +226,14 @@ def _keeps(asked: list[int] | None, facts: Any) -> list[int | None]:
     """Lengths to show, the full one (None) last."""
     if facts.nested is None:
         if asked:
-            raise UsageError(f"--keep {','.join(map(str, asked))}: {facts.name} is not nested, it has one length")
+            raise UsageError(
+                f"--keep {','.join(map(str, asked))}: {facts.name} is not nested, it has one length"
+            )
         return [None]
     limit = facts.max_tokens or max(DEFAULT_KEEPS) + 1
-    counts = asked or [count for count in DEFAULT_KEEPS if count < limit and (not facts.keeps or count in facts.keeps)]
+    counts = asked or [
+        count for count in DEFAULT_KEEPS if count < limit and (not facts.keeps or count in facts.keeps)
+    ]
     return [*(facts.check_keep(count) for count in counts if count < limit), None]
 
 

@@ -1,4 +1,4 @@
-"""Keywords that a family adds to a verb, read from its signature, so that the command line offers them too."""
+"""Keywords that a family adds to a verb, read from its signature, so that the command line has them too."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def parse_keywords(tokenizer: Tokenizer, verb: str, pairs: Sequence[str]) -> dic
         name, separator, text = pair.partition("=")
         if not separator or name not in known:
             offered = ", ".join(known) or "none"
-            raise ValueError(f"--set {pair}: {tokenizer.facts.name} takes NAME=VALUE for {verb} of: {offered}")
+            raise ValueError(
+                f"--set {pair}: {tokenizer.facts.name} takes NAME=VALUE for {verb} of: {offered}"
+            )
         values[name] = _value(text, _kind(known[name]), pair)
     return values
 

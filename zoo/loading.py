@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ..checkpoints.error import CheckpointError
 from . import catalogue
@@ -23,6 +23,7 @@ FORMAT_VERSION = 1
 # What config.json says beside the fields of the configuration dataclass.
 _ENVELOPE = ("tokenizer_type", "format_version", "name", "licence", "provenance")
 
+_PACKAGE = package_files(__name__.partition(".")[0])
 _log = logging.getLogger("tokenzoo")
 
 
@@ -68,7 +69,7 @@ def load(
     if row is not None and row.notice:
         _log.warning("%s: %s", row.name, row.notice)
     tokenizer = build(found.tokenizer_type, found.config)
-    if hasattr(tokenizer, "parameters"):
+    if _is_neural(tokenizer):
         _fill(tokenizer, found, device, dtype)
     _log.info("%s: licence of the weights: %s", found.name, tokenizer.facts.licence or "not stated")
     return tokenizer
@@ -76,9 +77,9 @@ def load(
 
 def build(tokenizer_type: str, config: dict[str, Any]) -> Tokenizer:
     """A tokenizer of this configuration without weights: neural ones lie on the meta device."""
-    family = catalogue.family(tokenizer_type)
+    family: Any = catalogue.family(tokenizer_type)
     checked = family.config_type.from_dict(config)
-    if not _is_neural(family):
+    if not hasattr(family, "encode_latents"):
         return family(checked)
     import torch
 
@@ -90,7 +91,7 @@ def read_yaml(name: str) -> tuple[str, dict[str, Any]]:
     """The tokenizer_type and the configuration fields of configs/`name`, a file of this package."""
     import yaml
 
-    text = (package_files(__package__.rpartition(".")[0]) / "configs" / name).read_text(encoding="utf-8")
+    text = (_PACKAGE / "configs" / name).read_text(encoding="utf-8")
     fields = yaml.safe_load(text)
     tokenizer_type = fields.pop("tokenizer_type")
     return tokenizer_type, {key: value for key, value in fields.items() if key not in _ENVELOPE}
@@ -113,10 +114,10 @@ def save(
         "format_version": FORMAT_VERSION,
         "name": facts.name,
         "licence": facts.licence,
-        "provenance": provenance or getattr(tokenizer, "provenance", None),
+        "provenance": provenance or tokenizer.provenance,
     }
     config = envelope | tokenizer.config.to_dict()
-    tensors = {name: tensor for name, tensor in tokenizer.state_dict().items()}
+    tensors = tokenizer.state_dict() if _is_neural(tokenizer) else {}
     write_folder(
         folder, config, tensors, model_card(facts.to_dict(), provenance=envelope["provenance"]), dtype=dtype
     )
@@ -128,13 +129,13 @@ def _from_row(row: catalogue.Row, revision: str | None) -> _Found:
     if row.bundled is not None:
         if revision is not None:
             raise ValueError(f"{row.name} ships with the package and has no revision; leave revision out")
-        folder = Path(
-            str(package_files(__package__.rpartition(".")[0]) / "checkpoints" / "bundled" / row.bundled)
-        )
+        folder = Path(str(_PACKAGE / "checkpoints" / "bundled" / row.bundled))
         return _understand(read_folder(folder, source=row.name))
     from ..checkpoints.hub import read_repo
     from ..checkpoints.pickles import PICKLE_SUFFIXES, Pickle
 
+    if row.repo is None or row.config is None:
+        raise ValueError(f"the catalogue row of {row.name} lacks a repository or a configuration")
     weights = Pickle(row.file) if row.file.endswith(PICKLE_SUFFIXES) else row.file
     # The configuration is ours, tested against the official manifest; not every repository has a config.json.
     checkpoint = read_repo(row.repo, revision, config_file=None, weights=weights)
@@ -272,8 +273,9 @@ def _fill(tokenizer: NeuralTokenizer, found: _Found, device: str, dtype: Any) ->
     tokenizer.eval().to(device)
 
 
-def _is_neural(family: type) -> bool:
-    return hasattr(family, "encode_latents")
+def _is_neural(tokenizer: Tokenizer) -> TypeGuard[NeuralTokenizer]:
+    """Without importing torch to find out."""
+    return hasattr(tokenizer, "encode_latents")
 
 
 def _text(value: object) -> str | None:

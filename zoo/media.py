@@ -49,12 +49,18 @@ class Medium(ABC):
         """Real examples that ship with the package; [] when there are none."""
 
     @abstractmethod
-    def compare(self, tokenizer: Tokenizer, names: Sequence[str], items: Sequence[Any], keeps: Sequence[int | None],
-                out: Path) -> list[Comparison]:  # fmt: skip
-        """Reconstruct every item at every length, write what a person can look at or listen to into `out`."""
+    def compare(
+        self,
+        tokenizer: Tokenizer,
+        names: Sequence[str],
+        items: Sequence[Any],
+        keeps: Sequence[int | None],
+        out: Path,
+    ) -> list[Comparison]:
+        """Reconstruct every item at every length; write what a person can judge into `out`."""
 
     def find(self, inputs: Iterable[Path]) -> list[tuple[Path, Path]]:
-        """(file, name relative to the input it came from): folders are searched through, files taken as they are."""
+        """(file, name relative to its input): folders are searched through, files are taken as they are."""
         found: list[tuple[Path, Path]] = []
         for given in inputs:
             if not given.is_dir():

@@ -7,7 +7,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -43,10 +43,9 @@ class NeuralTokenizer(Tokenizer, nn.Module):
     and never move a statistic.
     """
 
-    config_type: ClassVar[type[Config]]
-    config: Config
-    # Where the weights come from; the loader and training say it.
-    provenance: str | None = None
+    encoder: Any
+    quantizer: Any
+    decoder: Any
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
+    from .config import Config
     from .facts import Facts
     from .tokens import Tokens
 
@@ -31,8 +32,14 @@ class Tokenizer(ABC):
     needed the noise of seed 0, drawn on the CPU for each item by itself. With a generator, or a list of one
     per item, models draw as the official ones do.
 
-    A family adds its own named and defaulted keywords to `encode` and `decode`, never `**kwargs`.
+    A family adds its own named and defaulted keywords to `encode` and `decode`, never `**kwargs`. It is built
+    from one configuration, an instance of its `config_type`, kept as `config`.
     """
+
+    config_type: ClassVar[type[Config]]
+    config: Any
+    # Where the weights come from; the loader and training say it.
+    provenance: str | None = None
 
     @property
     @abstractmethod
