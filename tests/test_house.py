@@ -27,7 +27,7 @@ FLOORS = {
 }
 # What it may import besides, inside functions or for type checking alone.
 LATE = {"zoo": {"checkpoints"}, **{family: {"checkpoints"} for family in FAMILIES}}
-NOT_PACKAGES = {"docs", "tests", "build", "dist", "out", "lightning_logs"}
+NOT_PACKAGES = {"docs", "tests", "build", "dist", "out", "runs", "data", "lightning_logs"}
 HEAVY = ["torch", "lightning", "timm", "torchvision", "torchaudio", "diffusers", "transformers"]
 
 

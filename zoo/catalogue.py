@@ -103,6 +103,19 @@ def _one_d_piece(size: str) -> Row:
 _ROWS = (
     Row(
         facts=Facts(
+            name="pyramid-128",
+            modality="image",
+            licence="Apache-2.0",
+            channels=3,
+            max_tokens=376,
+            codebook_sizes=(65536,),
+            nested="tokens",
+        ),
+        family="pyramid",
+        bundled="pyramid-128",
+    ),
+    Row(
+        facts=Facts(
             name="bytes",
             modality="text",
             licence="Apache-2.0",

@@ -90,6 +90,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     _model_options(reconstruct)
 
+    convert = _verb(verbs, "convert", "a checkpoint of any known layout to a folder of ours", jobs.convert)
+    convert.add_argument("source", help="name, Hub id, folder, or a weights file (.bin, .pt, .safetensors)")
+    convert.add_argument("--out", type=Path, required=True, help="folder to write")
+    convert.add_argument("--like", metavar="NAME", help="which catalogue model a bare weights file is")
+    convert.add_argument("--revision", help="branch, tag or sha on the Hub")
+    convert.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
+
+    push = _verb(verbs, "push", "a folder to the Hub", jobs.push)
+    push.add_argument("folder", type=Path, help="what save_pretrained, fit or convert wrote")
+    push.add_argument("repo", help="Hub id owner/name")
+    push.add_argument("--private", action="store_true", help="when the repository is created")
+    push.add_argument("--message", help="of the commit")
+
     fit = verbs.add_parser(
         _FIT, help="train: tokenzoo fit --config configs/NAME.yaml (its own --help)", add_help=False
     )

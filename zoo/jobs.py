@@ -53,6 +53,35 @@ def _described(facts: Any) -> dict[str, Any]:
     return described
 
 
+def convert(options: Namespace) -> int:
+    """A checkpoint of any known layout to a folder of ours; returns the exit code."""
+    import torch
+
+    from .loading import load, load_file, save
+
+    path = Path(options.source)
+    if path.is_file() and options.like is None:
+        raise UsageError(f"{path} is a bare weights file: say which model it is with --like NAME")
+    if options.like is not None and not path.is_file():
+        raise UsageError(f"--like {options.like} goes with a weights file, and {path} is none")
+    if path.is_file():
+        tokenizer = load_file(path, options.like)
+    else:
+        tokenizer = load(options.source, revision=options.revision)
+    save(tokenizer, options.out, dtype=getattr(torch, options.dtype))
+    print(f"{tokenizer.facts.name} written to {options.out}")
+    return 0
+
+
+def push(options: Namespace) -> int:
+    """A folder to the Hub; returns the exit code."""
+    from .loading import load
+
+    sha = load(options.folder).push_to_hub(options.repo, private=options.private, message=options.message)
+    print(f"{options.repo}@{sha}")
+    return 0
+
+
 def encode_files(options: Namespace) -> int:
     """Every input to one `.tok` file; returns the exit code."""
     tokenizer = _load(options, options.tokenizer)

@@ -75,6 +75,27 @@ def load(
     return tokenizer
 
 
+def load_file(path: str | os.PathLike[str], like: str) -> Tokenizer:
+    """The tokenizer in one weights file of an official layout, a `.safetensors` or a pickle.
+
+    like  catalogue name that says which model it is, since a bare file does not
+
+    Naming the file vouches for it; a pickle is still read with weights_only, and cached as safetensors.
+    """
+    from ..checkpoints.files import read_folder
+    from ..checkpoints.pickles import PICKLE_SUFFIXES, Pickle
+
+    row, path = catalogue.find(like), Path(path)
+    if row is None or row.config is None:
+        raise ValueError(f"{like!r} is no official model; known: {', '.join(_official_names())}")
+    weights = Pickle(path.name) if path.suffix in PICKLE_SUFFIXES else path.name
+    checkpoint = read_folder(path.parent, config_file=None, weights=weights)
+    tokenizer = build(*read_yaml(row.config))
+    if _is_neural(tokenizer):
+        _fill(tokenizer, _official(row, checkpoint), "cpu", None)
+    return tokenizer
+
+
 def build(tokenizer_type: str, config: dict[str, Any]) -> Tokenizer:
     """A tokenizer of this configuration without weights: neural ones lie on the meta device."""
     family: Any = catalogue.family(tokenizer_type)
@@ -138,8 +159,12 @@ def _from_row(row: catalogue.Row, revision: str | None) -> _Found:
         raise ValueError(f"the catalogue row of {row.name} lacks a repository or a configuration")
     weights = Pickle(row.file) if row.file.endswith(PICKLE_SUFFIXES) else row.file
     # The configuration is ours, tested against the official manifest; not every repository has a config.json.
-    checkpoint = read_repo(row.repo, revision, config_file=None, weights=weights)
-    tokenizer_type, config = read_yaml(row.config)
+    return _official(row, read_repo(row.repo, revision, config_file=None, weights=weights))
+
+
+def _official(row: catalogue.Row, checkpoint: Checkpoint) -> _Found:
+    """Weights of a catalogue row, under our names, with the configuration of its yaml."""
+    tokenizer_type, config = read_yaml(str(row.config))
     converter = catalogue.converter(row.converter) if row.converter else None
     return _Found(
         tokenizer_type,
@@ -147,10 +172,10 @@ def _from_row(row: catalogue.Row, revision: str | None) -> _Found:
         _renamed(converter, checkpoint.tensors) if converter else checkpoint.tensors,
         name=row.name,
         licence=row.facts.licence,
-        source=row.repo,
+        source=checkpoint.source,
         revision=checkpoint.revision,
-        file=row.file,
-        provenance=f"{row.repo}@{checkpoint.revision}",
+        file=checkpoint.file,
+        provenance=f"{row.repo}@{checkpoint.revision}" if checkpoint.revision else row.repo,
         stored_name=converter.official_name if converter else None,
     )
 
@@ -271,6 +296,10 @@ def _fill(tokenizer: NeuralTokenizer, found: _Found, device: str, dtype: Any) ->
     )
     tokenizer.provenance = found.provenance
     tokenizer.eval().to(device)
+
+
+def _official_names() -> list[str]:
+    return [row.name for row in catalogue.rows() if row.config is not None]
 
 
 def _is_neural(tokenizer: Tokenizer) -> TypeGuard[NeuralTokenizer]:
