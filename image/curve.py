@@ -14,8 +14,8 @@ _LEGEND = (
     "Means over {images} photographs of {width} x {height} pixels: PSNR in dB / SSIM; the highest PSNR of a "
     "row is bold. Bytes are those of the packed ids. The thumbnail has at most as many pixels as there are "
     "tokens, scaled down by Lanczos and up by bicubic; stored plainly it would take three bytes a pixel. "
-    'JPEG, WebP and AVIF are whole files as Pillow writes them, at the same mean bytes; "from" names the '
-    "smallest mean size the codec reaches at full resolution."
+    "JPEG, WebP and AVIF are whole files, headers and all, as Pillow writes them, at the same mean bytes; "
+    '"from" names the smallest mean size the codec reaches at full resolution.'
 )
 
 
@@ -44,9 +44,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Curve:
-    """Rows by rising length, and every measured point of each codec by rising bytes (none: no encoder)."""
+    """Rows by rising length, and every measured point of each codec by rising bytes (none: no encoder).
+
+    fingerprint  of the weights that were measured
+    """
 
     tokenizer: str
+    fingerprint: str | None
     images: int
     size: tuple[int, int]
     rows: tuple[Row, ...]

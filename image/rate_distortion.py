@@ -60,7 +60,7 @@ def measure(tokenizer: Tokenizer, images: np.ndarray) -> Curve:
         codecs = {name: interpolate(points, score.bytes) for name, points in measured.items()}
         rows.append(Row(count, score, thumbnail, size, codecs))
     height, width = originals.shape[1:3]
-    return Curve(facts.name, len(images), (width, height), tuple(rows), measured)
+    return Curve(facts.name, facts.fingerprint, len(images), (width, height), tuple(rows), measured)
 
 
 def tokenizer_scores(tokenizer: Tokenizer, signal: Tensor) -> Iterator[tuple[int, Score]]:
@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         curve = measure(load(chosen.tokenizer, device=chosen.device), np.asarray(open_array(chosen.images)))
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"rate_distortion: {error}", file=sys.stderr)
         return 1
     chosen.out.mkdir(parents=True, exist_ok=True)
@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _write(stem.with_suffix(".md"), table.encode())
     _write(stem.with_suffix(".json"), to_json(curve).encode())
     picture = io.BytesIO()
-    to_chart(curve).quantize(64).save(picture, "PNG", optimize=True)
+    to_chart(curve).quantize(256).save(picture, "PNG", optimize=True)
     _write(stem.with_suffix(".png"), picture.getvalue())
     print(table)
     return 0

@@ -158,7 +158,7 @@ def test_the_table() -> None:
         row(64, 21.456, JPEG=Score(21.2, 0.52, 128.0), AVIF=None),
         row(256, 22.0, JPEG=None, AVIF=None),
     )
-    table = to_markdown(Curve("toy", 50, (128, 128), rows, measured)).splitlines()
+    table = to_markdown(Curve("toy", "f00d", 50, (128, 128), rows, measured)).splitlines()
     assert table[:5] == [
         "| tokens | bytes | `toy` PSNR / SSIM | thumbnail | JPEG | AVIF |",
         "|---:|---:|---:|---:|---:|---:|",
@@ -170,7 +170,7 @@ def test_the_table() -> None:
 
 
 def test_json_has_no_infinity() -> None:
-    record = json.loads(to_json(Curve("toy", 1, (8, 8), (row(1, math.inf, JPEG=None),), {"JPEG": ()})))
+    record = json.loads(to_json(Curve("toy", None, 1, (8, 8), (row(1, math.inf, JPEG=None),), {"JPEG": ()})))
     assert record["rows"][0]["tokenizer"] == {"psnr_db": None, "ssim": 0.5, "bytes": 2.0}
     assert record["rows"][0]["codecs"] == {"JPEG": None}
 
