@@ -1,0 +1,32 @@
+"""The README's Python examples run, in order, in one session."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+import tokenzoo
+
+SAMPLES = Path(tokenzoo.__file__).parent / "image" / "samples"
+
+# An upload through hub 2.4 raises a DeprecationWarning of its own HTTP client.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Use 'content="),
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*"),
+]
+
+
+def test_the_examples_run(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub):
+    blocks = re.findall(r"```python\n(.*?)```", (checkout / "README.md").read_text(), re.S)
+    assert len(blocks) == 4
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(SAMPLES / "cat.jpg", "photo.jpg")
+    shutil.copytree(SAMPLES, "photographs")
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)  # our own file, not a stranger's
+    assert names["tok"].facts.revision is not None
+    assert names["tokens"].ids.shape == (1, 376)
+    assert min(names["rows"][0]) >= 50257
+    assert tokenzoo.load("out/finetuned").facts.fingerprint != names["tok"].facts.fingerprint
