@@ -201,9 +201,9 @@ class _Here:
 
 
 def _difference_hash(image: Image.Image) -> np.ndarray:
-    """(256,) bool: where a 16 x 16 grey picture grows darker to the right."""
+    """(256,) bool: where a 16 x 16 grey picture grows brighter to the right."""
     grey = np.asarray(image.convert("L").resize((17, 16), Image.Resampling.BILINEAR), np.int16)
-    return (grey[:, 1:] < grey[:, :-1]).ravel()
+    return (grey[:, 1:] > grey[:, :-1]).ravel()
 
 
 def _detail(crop: Image.Image) -> float:
