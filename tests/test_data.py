@@ -155,7 +155,6 @@ def test_what_is_held_out_does_not_depend_on_the_order(folder: Path) -> None:
 
 
 def test_the_data_module_sizes_for_the_module_that_is_trained(folder: Path) -> None:
-    pytest.importorskip("lightning.pytorch")
     from tokenzoo.image.data import ImageFolderData
 
     data = ImageFolderData(str(folder), validation_share=0.2, batch_size=2)

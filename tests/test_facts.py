@@ -5,6 +5,7 @@ import math
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,8 +84,7 @@ def test_check_keep_takes_integers_from_one(count: Any) -> None:
 
 
 def test_check_keep_takes_the_integers_of_other_libraries() -> None:
-    numpy = pytest.importorskip("numpy")
-    kept = SNAC.check_keep(numpy.int64(3))
+    kept = SNAC.check_keep(np.int64(3))
     assert kept == 3 and type(kept) is int
 
 

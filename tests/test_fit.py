@@ -16,8 +16,6 @@ from PIL import Image
 import tokenzoo
 from tokenzoo.zoo import fit
 
-pytest.importorskip("lightning.pytorch")
-pytest.importorskip("jsonargparse")
 # Lightning 2.6 asks torch's trees in a way that torch 2.14 calls old.
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec")
 

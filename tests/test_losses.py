@@ -25,7 +25,8 @@ def test_the_terms_by_hand() -> None:
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     """A state dict of torchvision's SqueezeNet, random: what matters here is that it is read."""
-    models = pytest.importorskip("torchvision.models")
+    from torchvision import models
+
     torch.manual_seed(0)
     torch.save(models.squeezenet1_1(weights=None).state_dict(), tmp_path / "squeezenet.pth")
     return tmp_path / "squeezenet.pth"
@@ -73,7 +74,8 @@ def test_missing_weights_name_the_remedy(weights: Path, tmp_path: Path) -> None:
 
 
 def test_timm_backbones_need_their_file(tmp_path: Path) -> None:
-    timm = pytest.importorskip("timm")
+    import timm
+
     with pytest.raises(FileNotFoundError, match="no such file; give the state dict of resnet10t"):
         PerceptualLoss("timm/resnet10t", str(tmp_path / "nowhere.pth"))
     torch.manual_seed(0)

@@ -10,23 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning import pytorch as lightning
 from torch import Tensor, nn
 
 import tokenzoo
+from tokenzoo.image.data import ImageFolderData
 from tokenzoo.image.losses import LossWeights
 from tokenzoo.image.preprocess import ImagePreprocess
 from tokenzoo.image.titok import TiTok, TiTokConfig
+from tokenzoo.image.training import ImageTraining
+from tokenzoo.zoo.ema import WeightAverage
 from tokenzoo.zoo.optional import require
 from tokenzoo.zoo.recipe import Identity, LengthSettings, OptimizerSettings, as_settings
 from tokenzoo.zoo.tokenizer import Tokenizer
 from tokenzoo.zoo.transformer import TransformerSize
 from tokenzoo.zoo.usage import UsageCount
-
-lightning = pytest.importorskip("lightning.pytorch")
-
-from tokenzoo.image.data import ImageFolderData  # noqa: E402
-from tokenzoo.image.training import ImageTraining  # noqa: E402
-from tokenzoo.zoo.ema import WeightAverage  # noqa: E402
 
 # Lightning 2.6 asks torch's trees in a way that torch 2.14 calls old.
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec")
