@@ -211,3 +211,12 @@ def test_a_name_nobody_knows_is_explained() -> None:
         tokenzoo.load("titok-l33")
     with pytest.raises(CheckpointError, match="no such folder"):
         tokenzoo.load("./nope")
+
+
+def test_the_card_tells_the_fingerprint_of_what_is_stored(tmp_path: Path):
+    from tokenzoo.zoo.loading import save
+
+    save(tokenzoo.load("pyramid-128"), tmp_path / "half", dtype=torch.bfloat16)
+    loaded = tokenzoo.load(tmp_path / "half").facts.fingerprint
+    assert loaded is not None and loaded != tokenzoo.load("pyramid-128").facts.fingerprint
+    assert loaded in (tmp_path / "half" / "README.md").read_text()

@@ -137,11 +137,12 @@ def save(
         "licence": facts.licence,
         "provenance": provenance or tokenizer.provenance,
     }
-    config = envelope | tokenizer.config.to_dict()
     tensors = tokenizer.state_dict() if _is_neural(tokenizer) else {}
-    write_folder(
-        folder, config, tensors, model_card(facts.to_dict(), provenance=envelope["provenance"]), dtype=dtype
-    )
+    # The card tells what a reader will load: the fingerprint of the weights as they are stored.
+    stored = {n: t.to(dtype) if dtype and t.is_floating_point() else t for n, t in tensors.items()}
+    told = facts.to_dict() | {"fingerprint": _fingerprint(tokenizer, stored)}
+    card = model_card(told, provenance=envelope["provenance"])
+    write_folder(folder, envelope | tokenizer.config.to_dict(), tensors, card, dtype=dtype)
 
 
 def _from_row(row: catalogue.Row, revision: str | None) -> _Found:
@@ -276,7 +277,7 @@ def _fill(tokenizer: NeuralTokenizer, found: _Found, device: str, dtype: Any) ->
     """Weights in, fingerprint taken before any cast, then placed."""
     import torch
 
-    from ..checkpoints.weights import fingerprint, load_strict
+    from ..checkpoints.weights import load_strict
 
     load_strict(
         tokenizer,
@@ -287,15 +288,22 @@ def _fill(tokenizer: NeuralTokenizer, found: _Found, device: str, dtype: Any) ->
         dtype=dtype or torch.float32,
         stored_name=found.stored_name,
     )
-    kind = {"tokenizer_type": found.tokenizer_type} | tokenizer.config.to_dict()
     tokenizer.identify(
         name=found.name,
         revision=found.revision,
-        fingerprint=fingerprint(kind, found.tensors),
+        fingerprint=_fingerprint(tokenizer, found.tensors),
         licence=found.licence,
     )
     tokenizer.provenance = found.provenance
     tokenizer.eval().to(device)
+
+
+def _fingerprint(tokenizer: Tokenizer, tensors: dict[str, Any]) -> str | None:
+    """Of the configuration and these tensors under our names; None for a tokenizer without weights."""
+    from ..checkpoints.weights import fingerprint
+
+    kind = {"tokenizer_type": tokenizer.config_type.tokenizer_type} | tokenizer.config.to_dict()
+    return fingerprint(kind, tensors) if tensors else None
 
 
 def _official_names() -> list[str]:
