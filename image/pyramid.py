@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..zoo.chance import Chance
@@ -121,7 +122,10 @@ class PatchEncoder(nn.Module):
         return F.pad(latents, (0, self.stages), value=1.0)
 
     def _patches(self, images: Tensor) -> Tensor:
-        return F.pixel_unshuffle(images, self.patch_size).flatten(2).transpose(1, 2)
+        # Not pixel_unshuffle, which does nothing to an empty batch.
+        return rearrange(
+            images, "b c (gy y) (gx x) -> b (gy gx) (c y x)", y=self.patch_size, x=self.patch_size
+        )
 
 
 class ConvNeXtBlock(nn.Module):
@@ -177,7 +181,11 @@ class PatchDecoder(nn.Module):
         for block in self.blocks:
             hidden = block(hidden, coverage)
         correction = self.head(self.norm(hidden.flatten(2).transpose(1, 2)))
-        return F.pixel_shuffle(self._as_map(transform @ self.axes + self.mean + correction), self.patch_size)
+        return rearrange(
+            transform @ self.axes + self.mean + correction,
+            "b (gy gx) (c y x) -> b c (gy y) (gx x)",
+            gy=self.side, y=self.patch_size, x=self.patch_size,
+        )  # fmt: skip
 
     def _as_map(self, rows: Tensor) -> Tensor:
         """(B, S*S, D) -> (B, D, S, S)"""

@@ -18,7 +18,7 @@ from ..kernels.precision import without_autocast
 from ..zoo.chance import Chance
 from ..zoo.config import check_range
 from ..zoo.fitting import kmeans, principal_axes
-from ..zoo.quantizer import Quantized, Quantizer, count_codes
+from ..zoo.quantizer import Quantized, Quantizer, count_codes, working_dtype
 
 # First codes that a search tries; more find a closer pair, at a price.
 BEAM = 6
@@ -106,7 +106,8 @@ class StageQuantizer(nn.Module):
         """ids (...) -> (..., dim)"""
         first, second = ids // self.codes, ids % self.codes
         row = first * self.codes + second if self.stage.tree else second
-        return F.embedding(first, self.first[step]) + F.embedding(row, self.second[step].flatten(0, 1))
+        vectors = F.embedding(first, self.first[step]), F.embedding(row, self.second[step].flatten(0, 1))
+        return _wide(vectors[0]) + _wide(vectors[1])
 
     def search(self, step: int, rows: Tensor) -> Tensor:
         """The best pair of each row (M, dim) among the BEAM closest first codes; (M,) int64."""
@@ -116,14 +117,14 @@ class StageQuantizer(nn.Module):
 
     def _beam(self, step: int, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Scores and indices (M, BEAM) of the closest first codes; score = x.a - |a|^2 / 2."""
-        first = self.first[step]
+        first = _wide(self.first[step])
         scores = rows @ first.T - first.square().sum(1) / 2
         best = scores.topk(min(BEAM, self.codes), dim=1)
         return best.values, best.indices
 
     def _search_flat(self, step: int, rows: Tensor) -> Tensor:
         """|x - a - b|^2 from the products x.a, x.b and a.b: no vector of a pair is ever made."""
-        first, second = self.first[step], self.second[step, 0]
+        first, second = _wide(self.first[step]), _wide(self.second[step, 0])
         scores, tops = self._beam(step, rows)
         cross = first @ second.T + second.square().sum(1) / 2
         pair_scores, index = (scores[..., None] + (rows @ second.T)[:, None] - cross[tops]).max(2)
@@ -132,7 +133,7 @@ class StageQuantizer(nn.Module):
 
     def _search_tree(self, step: int, rows: Tensor) -> Tensor:
         """Candidates are gathered by first code, so each table is one matrix product."""
-        first, second = self.first[step], self.second[step]
+        first, second = _wide(self.first[step]), _wide(self.second[step])
         _, tops = self._beam(step, rows)
         row = torch.arange(len(rows), device=rows.device).repeat_interleave(tops.shape[1])
         parents = tops.flatten()
@@ -153,18 +154,18 @@ class StageQuantizer(nn.Module):
     def encode(self, latents: Tensor) -> Tensor:
         """Residual latents (B, S*S, C) -> ids (B, steps*G*G)."""
         rows = self.cells(latents)
-        rest = (rows @ self.axes).flatten(0, 1)
+        rest = (rows @ _wide(self.axes)).flatten(0, 1)
         ids: list[Tensor] = []
         for step in range(self.stage.steps):
             ids.append(self.search(step, rest))
             rest = rest - self.vectors(step, ids[-1])
-        return torch.cat([part.view(len(rows), -1) for part in ids], dim=1)
+        return torch.cat([part.view(rows.shape[:2]) for part in ids], dim=1)
 
     def decode(self, ids: Tensor, kept: Tensor) -> Tensor:
         """ids and kept (B, steps*G*G) -> (B, S*S, channels); tokens that are not kept add nothing."""
         parts = zip(ids.chunk(self.stage.steps, 1), kept.chunk(self.stage.steps, 1), strict=True)
         vectors = [self.vectors(step, part) * keep[..., None] for step, (part, keep) in enumerate(parts)]
-        return self.uncells(torch.stack(vectors).sum(0) @ self.axes.T)
+        return self.uncells(torch.stack(vectors).sum(0) @ _wide(self.axes).T)
 
     def coverage(self, kept: Tensor) -> Tensor:
         """kept (B, steps*G*G) -> (B, S*S, 1): the share of this stage's tokens that each place has."""
@@ -198,7 +199,7 @@ class PyramidQuantizer(Quantizer):
         """
         self._check_latents(latents)
         with without_autocast(latents.device):
-            latents = latents.float()
+            latents = latents.to(self._working_dtype())
             ids = self.encode(latents)
             decoded = self.decode(ids)
             loss = F.mse_loss(decoded[..., : self.channels], latents[..., : self.channels].detach())
@@ -214,7 +215,7 @@ class PyramidQuantizer(Quantizer):
     def encode(self, latents: Tensor, *, generator: Chance = None) -> Tensor:
         self._check_latents(latents)
         with torch.no_grad(), without_autocast(latents.device):
-            rest = latents[..., : self.channels].float()
+            rest = latents[..., : self.channels].to(self._working_dtype())
             ids: list[Tensor] = []
             for stage in self._stages():
                 ids.append(stage.encode(rest))
@@ -228,9 +229,8 @@ class PyramidQuantizer(Quantizer):
         if lengths is None:
             lengths = values.new_full((len(values),), total)
         with without_autocast(values.device):
-            kept = (torch.arange(total, device=values.device) < lengths[:, None]).to(
-                self._stages()[0].axes.dtype
-            )
+            kept = torch.arange(total, device=values.device) < lengths[:, None]
+            kept = kept.to(self._working_dtype())
             parts = zip(self._stages(), values.split(self.sizes, 1), kept.split(self.sizes, 1), strict=True)
             maps, covers = [], []
             for stage, ids, keep in parts:
@@ -247,12 +247,20 @@ class PyramidQuantizer(Quantizer):
                 ids = stage.encode(block)
                 block -= self._widened(stage.decode(ids, torch.ones_like(ids)))
 
+    def _working_dtype(self) -> torch.dtype:
+        return working_dtype(self._stages()[0].axes)
+
     def _stages(self) -> list[StageQuantizer]:
         return list(self.stages)  # pyright: ignore[reportReturnType]
 
     def _widened(self, latents: Tensor) -> Tensor:
         """Zeros for the channels that a stage does not describe."""
         return F.pad(latents, (0, self.channels - latents.shape[-1]))
+
+
+def _wide(table: Tensor) -> Tensor:
+    """Tables stored in half precision are read as float32; wider ones as they are."""
+    return table.to(working_dtype(table))
 
 
 @lru_cache

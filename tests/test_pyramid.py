@@ -1,5 +1,8 @@
 """The residual pyramid: exact search, prefixes, and a start that already works."""
 
+import copy
+import threading
+
 import pytest
 import torch
 
@@ -150,3 +153,51 @@ def test_impossible_configurations_say_why(change, text):
 def test_no_embedding_table_is_pretended(tokenizer):
     with pytest.raises(NotImplementedError, match="an id means something else in each stage"):
         tokenizer.codebook_embeddings()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_any_dtype_of_the_weights_encodes_and_decodes(tokenizer, dtype):
+    images = photographs(4, seed=3)
+    tokens, cast = tokenizer.encode(images), copy.deepcopy(tokenizer).to(dtype)
+    if dtype == torch.float64:
+        assert cast.encode(images).identical(tokens)
+    else:
+        assert cast.encode(images).ids.shape == tokens.ids.shape
+    decoded = cast.decode(tokens)
+    assert decoded.dtype == torch.float32
+    assert (decoded - tokenizer.decode(tokens)).abs().max() < 0.05
+
+
+def test_no_images_are_no_tokens(tokenizer, tmp_path):
+    tokens = tokenizer.encode(torch.zeros(0, 3, 32, 32))
+    assert tokens.ids.shape == (0, TOKENS)
+    tokens.keep(3).save(tmp_path / "none.tok")
+    for empty in (tokens, tokens.keep(3), Tokens.load(tmp_path / "none.tok")):
+        assert tokenizer.decode(empty).shape == (0, 3, 32, 32)
+    some = tokenizer.encode(photographs(2))
+    assert Tokens.cat([tokens, some]).identical(some)
+
+
+def test_two_threads_encode_in_eval_mode_and_the_last_one_restores(tokenizer, monkeypatch):
+    second, first_out = threading.Event(), threading.Event()
+    modes: list[bool] = []
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        if threading.current_thread() is threading.main_thread():
+            second.wait(5)  # until the other one is inside, too
+        else:
+            second.set()
+            first_out.wait(5)
+            modes.append(tokenizer.decoder.training)
+        return type(tokenizer.encoder).forward(tokenizer.encoder, images)
+
+    monkeypatch.setattr(tokenizer.encoder, "forward", forward)
+    tokenizer.train()
+    other = threading.Thread(target=tokenizer.encode, args=(photographs(1),))
+    other.start()
+    tokenizer.encode(photographs(1))
+    first_out.set()
+    other.join()
+    assert modes == [False]
+    assert all(module.training for module in tokenizer.modules())
+    tokenizer.eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,9 @@ from .tokens import Tokens
 if TYPE_CHECKING:
     from .config import Config
     from .quantizer import Quantized
+
+# Guards the change of mode around a verb; one for all, since locks can be neither copied nor pickled.
+_MODES = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +55,8 @@ class NeuralTokenizer(Tokenizer, nn.Module):
         super().__init__()
         self.config = config
         self._facts = config.facts()
+        self._verbs_running = 0
+        self._paused: list[nn.Module] = []
 
     @property
     def facts(self) -> Facts:
@@ -195,15 +201,26 @@ class NeuralTokenizer(Tokenizer, nn.Module):
 
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:
-        """Eval mode inside, the former mode of every part after."""
-        training = [module for module in self.modules() if module.training]
-        for module in training:
-            module.training = False
+        """Eval mode inside, the former mode of every part after.
+
+        Verbs may run in several threads at once: the last one out restores. The flags are the module's own,
+        so a thread that trains it meanwhile must use a copy.
+        """
+        with _MODES:
+            if self._verbs_running == 0:
+                self._paused = [module for module in self.modules() if module.training]
+            self._verbs_running += 1
+            for module in self._paused:
+                module.training = False
         try:
             yield
         finally:
-            for module in training:
-                module.training = True
+            with _MODES:
+                self._verbs_running -= 1
+                if self._verbs_running == 0:
+                    for module in self._paused:
+                        module.training = True
+                    self._paused = []
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """See `Tokenizer.save_pretrained`."""
