@@ -147,8 +147,8 @@ def test_convert_writes_a_folder_that_loads(tmp_path, capsys):
         ([], 2, "required"),
         (["encode"], 2, "required"),
         (["paint"], 2, "invalid choice"),
-        (["encode", "x.png", "--out", "o", "--keep", "0"], 2, "expected at least 1"),
-        (["encode", "x.png", "--out", "o", "--keep", "many"], 2, "invalid _count value"),
+        (["encode", "x.png", "--out", "o", "--keep", "0"], 2, "expected a whole number of at least 1"),
+        (["encode", "x.png", "--out", "o", "--keep", "many"], 2, "expected a whole number of at least 1"),
         (["encode", "x.png", "--out", "o", "--device", "toaster"], 2, "--device toaster"),
         (["encode", "x.png", "--out", "o", "--until", "taste>=1"], 2, "expected psnr>=NUMBER"),
         (["encode", "x.png", "--out", "o"], 1, "no such file"),
@@ -169,3 +169,81 @@ def test_mistakes_have_their_exit_code_and_a_reason(command, code, text, tmp_pat
     assert main(command) == code
     assert text in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+def test_outputs_of_one_folder_do_not_overwrite_each_other(tmp_path, capsys):
+    (tmp_path / "in" / "x").mkdir(parents=True)
+    for sample, name in zip(SAMPLES, ("x/y.jpg", "x_y.jpg"), strict=False):
+        (tmp_path / "in" / name).write_bytes(sample.read_bytes())
+    out = tmp_path / "out"
+    assert main(["reconstruct", str(tmp_path / "in"), "--out", str(out), "--keep", "3,3", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert sorted((row["item"], row["tokens"]) for row in rows) == [
+        ("x_y.jpg", 3), ("x_y.jpg", 376), ("x_y.jpg-2", 3), ("x_y.jpg-2", 376),
+    ]  # fmt: skip
+    tokens = [tokenzoo.Tokens.load(out / f"{name}.tok") for name in ("x_y.jpg", "x_y.jpg-2")]
+    assert not tokens[0].identical(tokens[1])
+    for name in ("a.txt", "a.b.txt"):
+        (tmp_path / name).write_text(name)
+    texts = [str(tmp_path / name) for name in ("a.txt", "a.b.txt")]
+    assert main(["reconstruct", *texts, "--tokenizer", "bytes", "--out", str(out)]) == 0
+    assert [(out / name).read_text() for name in ("a.txt", "a.b.txt")] == ["a.txt", "a.b.txt"]
+
+
+def test_an_output_that_cannot_be_written_is_reported_and_the_rest_goes_on(tmp_path, capsys):
+    long_name = "n" * 250 + ".jpg"  # the output beside it will be a character too long
+    (tmp_path / "more").mkdir()
+    for name in (long_name, f"more/{long_name}", "b.jpg"):
+        (tmp_path / name).write_bytes(SAMPLES[0].read_bytes())
+    inputs = [str(tmp_path / name) for name in (long_name, f"more/{long_name}", "b.jpg")]
+    assert main(["encode", *inputs, "--out", str(tmp_path / "out"), "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert [Path(row["output"]).name for row in report["done"]] == ["b.tok"]
+    assert len(report["failed"]) == 2 and "too long" in report["failed"][0]["error"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["encode", "{photo}", "--out", "{photo}"],
+        ["decode", "{photo}", "--out", "{photo}"],
+        ["reconstruct", "{photo}", "--out", "{photo}"],
+        ["encode", "{photo}", "--out", "{out}", "--until", "psnr>=a"],
+        ["encode", "{photo}", "--out", "{out}", "--until", "psnr>=9", "--keep", "3"],
+        ["encode", "{photo}", "--out", "{out}", "--keep", "many"],
+    ],
+)
+def test_mistakes_are_found_before_the_work(command, tmp_path, capsys):
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(SAMPLES[0].read_bytes())
+    assert main([part.format(photo=photo, out=tmp_path / "out") for part in command]) == 2
+    told = capsys.readouterr().err
+    assert "_count" not in told and ("--out" in told or "--until" in told or "--keep" in told)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_tok_file_is_not_looked_up_on_the_hub(tmp_path, capsys):
+    assert main(["info", str(tmp_path / "a.tok")]) == 1
+    assert "No such file" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_enough_and_an_output_that_is_closed_are_no_tracebacks():
+    command = [sys.executable, "-m", "tokenzoo.zoo.cli", "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None and running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == ""
+    closed = "import os, sys; os.close(1); os.execv(sys.executable, sys.argv[1:])"
+    done = subprocess.run([sys.executable, "-c", closed, *command], stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_name_that_the_terminal_cannot_show_is_no_failure(tmp_path, monkeypatch):
+    import io
+
+    (tmp_path / "☃.txt").write_text("snow")
+    with open(tmp_path / "told", "wb") as raw, io.TextIOWrapper(raw, encoding="ascii") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        out = str(tmp_path / "out")
+        assert main(["reconstruct", str(tmp_path / "☃.txt"), "--tokenizer", "bytes", "--out", out]) == 0
+    assert b"\\u2603" in (tmp_path / "told").read_bytes()

@@ -42,7 +42,7 @@ class TextFiles(Medium):
                 back = tokenizer.decode(tokens)[0]
                 back = back if isinstance(back, bytes) else back.encode()
                 if keep is None:
-                    self.write(back, out / Path(name).with_suffix(self.output_suffix).name)
+                    self.write(back, out / f"{name}{self.output_suffix}")
                 count = int(tokens.lengths[0])
                 scores = {"bytes/token": len(original) / max(count, 1), "exact": float(back == original)}
                 rows.append(Comparison(name, count, (int(tokens.bits[0]) + 7) // 8, scores))

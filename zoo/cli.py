@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,8 +35,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _guarded(run: Callable[[], int]) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file may have any name
     try:
-        return run()
+        code = run()
+        if sys.stdout is not None:  # closed by the shell: >&-
+            sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read along has had enough; Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except jobs.UsageError as error:
         print(f"tokenzoo: {error}", file=sys.stderr)
         return USAGE
@@ -143,9 +154,9 @@ def _model_options(
 
 
 def _count(text: str) -> int:
-    count = int(text)
+    count = int(text) if text.strip().isdecimal() else 0
     if count < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
     return count
 
 

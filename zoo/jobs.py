@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +30,7 @@ class UsageError(Exception):
 def describe(name: str, revision: str | None = None) -> dict[str, Any]:
     """What is known of a tokenizer (nothing is downloaded for a catalogue name) or of a `.tok` file."""
     path = Path(name)
-    if path.suffix == ".tok" and path.is_file():
+    if path.suffix == ".tok" and not path.is_dir():
         record = tokfile.read_record(path)
         shape = {
             "items": len(record.lengths),
@@ -87,11 +88,14 @@ def encode_files(options: Namespace) -> int:
     tokenizer = _load(options, options.tokenizer)
     files = medium(tokenizer.facts.modality)
     found = _find(files, options.inputs)
-    shorten = _shortener(options.until, tokenizer) if options.until else None
+    if options.until is not None and (options.keep is not None or options.set):
+        raise UsageError("--until finds the length by itself: leave --keep and --set out")
+    shorten = None if options.until is None else _shortener(options.until, tokenizer)
     if options.keep is not None:
         tokenizer.facts.check_keep(options.keep)
     keywords = parse_keywords(tokenizer, "encode", options.set)
     outputs = _output_names([relative for _, relative in found], ".tok")
+    _check_out(options.out)
     report = _Report(options.json)
 
     def run(batch: list[tuple[int, Any]]) -> None:
@@ -99,9 +103,14 @@ def encode_files(options: Namespace) -> int:
         tokens = shorten(items) if shorten else tokenizer.encode(items, keep=options.keep, **keywords)
         for (index, _), single in zip(batch, tokens.unbind(), strict=True):
             target = options.out / outputs[index]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            single.save(target)
-            report.done(found[index][0], target, tokens=int(single.lengths[0]), bytes=target.stat().st_size)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                single.save(target)
+                size = target.stat().st_size
+            except OSError as error:  # a name too long, a folder that is not ours: the rest goes on
+                report.failed(found[index][0], error)
+            else:
+                report.done(found[index][0], target, tokens=int(single.lengths[0]), bytes=size)
 
     _in_batches(
         [path for path, _ in found], lambda path: tokenizer.preprocess(files.read(path)), run, options, report
@@ -114,8 +123,11 @@ def decode_files(options: Namespace) -> int:
     from .tokens import Tokens
 
     found = _find_tok(options.inputs)
+    _check_out(options.out)
     report = _Report(options.json)
     loaded: dict[tuple[str, str | None], Tokenizer] = {}
+    if options.tokenizer is not None:  # one that does not load fails once, not once a file
+        loaded[options.tokenizer, None] = _load(options, options.tokenizer)
     taken: dict[Path, int] = {}
     for path, relative in _progress(found, "decode"):
         try:
@@ -153,9 +165,10 @@ def reconstruct_files(options: Namespace) -> int:
         raise UsageError(f"no files given, and no {facts.modality} samples ship with the package")
     keeps = _keeps(options.keep, facts)
     found = _find(files, inputs)
-    names = [
-        str(name.with_suffix("")).replace("/", "_") for name in _output_names([r for _, r in found], ".tok")
-    ]
+    _check_out(options.out)
+    # All in one folder: x/y.jpg and x_y.jpg become two names, too.
+    flat = [Path("_".join(relative.parts)) for _, relative in found]
+    names = [str(name.with_suffix("")) for name in _output_names(flat, ".tok")]
     report = _Report(options.json)
     kept_names: list[str] = []
     items: list[Any] = []
@@ -260,7 +273,7 @@ def _keeps(asked: list[int] | None, facts: Any) -> list[int | None]:
             )
         return [None]
     limit = facts.max_tokens or max(DEFAULT_KEEPS) + 1
-    counts = asked or [
+    counts = dict.fromkeys(asked or ()) or [
         count for count in DEFAULT_KEEPS if count < limit and (not facts.keeps or count in facts.keeps)
     ]
     return [*(facts.check_keep(count) for count in counts if count < limit), None]
@@ -272,14 +285,25 @@ def _shortener(target: str, tokenizer: Tokenizer) -> Callable[[list[Any]], Token
 
     from .shorten import shorten
 
-    score_name, separator, level = target.partition(">=")
-    if not separator or score_name.strip() not in ("psnr", "ssim") or tokenizer.facts.modality != "image":
+    score_name, _, text = target.partition(">=")
+    try:
+        level = float(text)
+    except ValueError:
+        level = math.nan
+    known = score_name.strip() in ("psnr", "ssim") and tokenizer.facts.modality == "image"
+    if math.isnan(level) or not known:
         raise UsageError(f"--until {target!r}: expected psnr>=NUMBER or ssim>=NUMBER, for images")
     import importlib
 
     metrics = importlib.import_module("..image.metrics", __package__)
     score = getattr(metrics, score_name.strip())
-    return lambda items: shorten(tokenizer, torch.stack(items), score, float(level))
+    return lambda items: shorten(tokenizer, torch.stack(items), score, level)
+
+
+def _check_out(folder: Path) -> None:
+    """Before the work, not after it."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is a file: give a folder")
 
 
 def _find(files: Medium, inputs: Sequence[Path]) -> list[tuple[Path, Path]]:
