@@ -96,3 +96,8 @@ def test_ids_need_no_torch() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split("\n") == ["[195, 169] b'h' 256", "False", ""]
+
+
+def test_bare_ids_are_sent_to_stamp() -> None:
+    with pytest.raises(TypeError, match=r"a list: expected Tokens; tokenizer\.stamp"):
+        BYTES.decode([[104, 105]])  # pyright: ignore[reportArgumentType]

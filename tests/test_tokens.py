@@ -243,3 +243,12 @@ def test_an_empty_batch() -> None:
     assert len(empty) == 0 and empty.unbind() == [] and empty.bits.tolist() == []
     assert empty.keep(3).identical(empty)
     assert Tokens.cat([empty, tokens_of(NESTED, [2])]).identical(tokens_of(NESTED, [2]))
+
+
+def test_a_count_beyond_any_integer_type_keeps_all() -> None:
+    tokens = tokens_of(NESTED, [3, 5])
+    assert tokens.keep(10**30).identical(tokens)
+
+
+def test_tokens_on_the_meta_device_have_a_repr() -> None:
+    assert "meta" in repr(tokens_of(NESTED, [3, 5]).to("meta"))

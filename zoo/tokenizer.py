@@ -148,7 +148,11 @@ class Tokenizer(ABC):
         )
 
     def check_tokens(self, tokens: Tokens) -> None:
-        """ValueError unless these tokens were made (or stamped) by this tokenizer."""
+        """ValueError unless these tokens were made (or stamped) by this tokenizer; TypeError for bare ids."""
+        if not hasattr(tokens, "facts"):  # Tokens itself would import torch
+            raise TypeError(
+                f"tokens are a {type(tokens).__name__}: expected Tokens; tokenizer.stamp(ids) makes them"
+            )
         if not self.facts.is_same_tokenizer(tokens.facts):
             raise ValueError(
                 f"these tokens were made by {_identity(tokens.facts)}, this is {_identity(self.facts)}; "

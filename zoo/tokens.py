@@ -83,7 +83,8 @@ class Tokens:
 
     def __repr__(self) -> str:
         kind = f"ids {tuple(self.values.shape)}" if self.is_discrete else f"floats {tuple(self.values.shape)}"
-        return f"Tokens({self.facts.name}, {kind}, lengths={self.lengths.tolist()[:8]})"
+        lengths = "meta" if self.lengths.is_meta else self.lengths.tolist()[:8]
+        return f"Tokens({self.facts.name}, {kind}, lengths={lengths})"
 
     @property
     def is_discrete(self) -> bool:
@@ -131,7 +132,7 @@ class Tokens:
             if not self.is_discrete:
                 raise TypeError("these are latents before quantizing: they have no codebooks to keep")
             return replace(self, values=self.values[..., :count]) if self.values.ndim == 3 else self
-        lengths = self.lengths.clamp(max=count)
+        lengths = self.lengths.clamp(max=min(count, self.values.shape[1]))
         width = int(lengths.max()) if len(self) else 0
         cut = {name: _cut(getattr(self, name), width) for name in _PER_TOKEN}
         return replace(self, values=self.values[:, :width], lengths=lengths, **cut)._zero_padding()
