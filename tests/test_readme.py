@@ -1,4 +1,4 @@
-"""The README's Python examples run, in order, in one session."""
+"""The Python examples of the README run, in order, in one session; so does the one of docs/tok.md."""
 
 import re
 import shutil
@@ -30,3 +30,18 @@ def test_the_examples_run(checkout: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert names["tokens"].ids.shape == (1, 376)
     assert min(names["rows"][0]) >= 50257
     assert tokenzoo.load("out/finetuned").facts.fingerprint != names["tok"].facts.fingerprint
+
+
+def test_the_reader_of_the_format_reads(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (block,) = re.findall(r"```python\n(.*?)```", (checkout / "docs" / "tok.md").read_text(), re.S)
+    monkeypatch.chdir(tmp_path)
+    texts = ["the cat", "", "sat"]
+    tokenzoo.load("bytes").encode(texts).save("photo.tok")
+    names: dict = {}
+    exec(compile(block, "tok.md", "exec"), names)
+    assert [bytes(row.tolist()).decode() for row in names["ids"]] == texts
+    tok = tokenzoo.load("pyramid-128")
+    tokens = tok.encode([tok.preprocess(path) for path in sorted(SAMPLES.glob("*.jpg"))[:2]])
+    tokens.save("photo.tok")
+    exec(compile(block, "tok.md", "exec"), names)
+    assert [row.tolist() for row in names["ids"]] == tokens.ids.tolist()
