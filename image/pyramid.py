@@ -74,8 +74,8 @@ class PyramidConfig(Config):
             raise ValueError(
                 f"preprocess makes {self.preprocess.size} pixels: expected image_size={self.image_size}"
             )
-        if not self.stages:
-            raise ValueError("stages are empty: expected at least one")
+        if not 1 <= len(self.stages) <= 16:
+            raise ValueError(f"{len(self.stages)} stages: expected 1 ... 16")
         for stage in self.stages:
             if self.side % stage.grid or stage.channels > self.channels:
                 raise ValueError(

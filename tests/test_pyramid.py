@@ -6,6 +6,7 @@ import threading
 import pytest
 import torch
 
+import tokenzoo
 from tokenzoo.image.metrics import psnr
 from tokenzoo.image.preprocess import ImagePreprocess
 from tokenzoo.image.pyramid import PyramidConfig, PyramidTokenizer
@@ -139,7 +140,7 @@ def test_latents_pass_without_quantizing(tokenizer):
     [
         ({"image_size": 30}, "image_size=30: expected a multiple of patch_size=8"),
         ({"preprocess": ImagePreprocess(size=64)}, "preprocess makes 64 pixels: expected image_size=32"),
-        ({"stages": ()}, "stages are empty"),
+        ({"stages": ()}, "0 stages"),
         ({"stages": (PyramidStage(8, 1, 4, 2),)}, "expected a grid that divides 4"),
         ({"stages": (PyramidStage(4, 1, 4, 9),)}, "a cell has fewer than dim=9 values"),
         ({"codes": 10**6}, r"codes=1000000: expected 1 \.\.\. 4096"),
@@ -201,3 +202,18 @@ def test_two_threads_encode_in_eval_mode_and_the_last_one_restores(tokenizer, mo
     assert modes == [False]
     assert all(module.training for module in tokenizer.modules())
     tokenizer.eval()
+
+
+def test_a_tokenizer_trained_in_place_loses_its_fingerprint(tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    trained = tokenzoo.load(tmp_path)
+    old, images = trained.facts.fingerprint, photographs(2)
+    with torch.no_grad():
+        trained.train()(images)
+    trained.eval()(images)
+    assert trained.facts.fingerprint == old
+    trained.train()(images).signal.sum().backward()
+    assert trained.facts.fingerprint is None and trained.encode(images).facts.fingerprint is None
+    torch.optim.SGD(trained.parameters(), lr=0.1).step()
+    trained.save_pretrained(tmp_path)
+    assert tokenzoo.load(tmp_path).facts.fingerprint not in (None, old)

@@ -57,6 +57,7 @@ class NeuralTokenizer(Tokenizer, nn.Module):
         self._facts = config.facts()
         self._verbs_running = 0
         self._paused: list[nn.Module] = []
+        self.register_forward_pre_hook(_forget_fingerprint)
 
     @property
     def facts(self) -> Facts:
@@ -235,6 +236,14 @@ class NeuralTokenizer(Tokenizer, nn.Module):
     def stream(self) -> Any:
         """An object that encodes chunks; only causal models have one."""
         raise NotImplementedError(f"{self.facts.name} does not stream: encode the whole item")
+
+
+def _forget_fingerprint(module: nn.Module, arguments: Any) -> None:
+    """In training there is none until the tokenizer is saved and loaded: the weights are about to move."""
+    if isinstance(module, NeuralTokenizer) and module.training and torch.is_grad_enabled():
+        facts = module.facts
+        if facts.fingerprint is not None:
+            module.identify(name=facts.name, revision=None, fingerprint=None, licence=facts.licence)
 
 
 def _unpadded(signal: Tensor, extents: Any, axes: int) -> list[Tensor]:
