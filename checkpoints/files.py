@@ -62,15 +62,19 @@ def find_folder(source: str | os.PathLike[str]) -> Path | None:
     exist raises CheckpointError, so that a typing error is not looked up on the Hub.
     """
     text = os.fspath(source)
-    path = Path(text).expanduser()
-    if text and path.is_dir():
-        return path
+    try:
+        path = Path(text).expanduser()
+        if text and path.is_dir():
+            return path
+    except (OSError, RuntimeError) as error:  # a name too long, a "~user" that is nobody
+        raise CheckpointError(str(error), source=text[:100], remedy="check the path") from error
     is_path = (
         not isinstance(source, str)
         or not text
         or text.startswith((".", "/", "~"))
         or "\\" in text
         or text.partition("@")[0].count("/") > 1
+        or path.is_file()
     )
     if not is_path:
         return None

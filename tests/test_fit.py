@@ -118,6 +118,7 @@ def test_an_interrupted_fit_resumes_from_its_last_checkpoint(
         (["--data.train", "nowhere"], 1, "nowhere: no such folder"),
         (["--data.batch_size", "100"], 1, "items do not fill a batch of 100"),
         (["--model.losses.perceptual", "1"], 1, "set perceptual_weights to the file"),
+        (["--trainer.max_steps", "-5"], 1, "`max_steps` must be a non-negative integer"),
         (["--ckpt_path", "elsewhere.ckpt"], 1, "elsewhere.ckpt: no such file"),
         (["--model.config.num_tokens", "0"], 1, "num_tokens=0"),
     ],

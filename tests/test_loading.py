@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
 import tokenzoo
@@ -204,6 +204,25 @@ def test_a_config_that_cannot_be_right_is_named(
     with pytest.raises(CheckpointError, match=words) as caught:
         tokenzoo.load(tmp_path)
     assert (caught.value.source, caught.value.file) == (str(tmp_path), "config.json")
+
+
+def test_arguments_that_cannot_be_right_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("x" * 5000, "/" + "x" * 5000, "~nobody-of-this-name/x"):
+        with pytest.raises(tokenzoo.CheckpointError, match="check the path"):
+            tokenzoo.load(name)
+    (tmp_path / "owner").mkdir()
+    (tmp_path / "owner" / "photo.jpg").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(tokenzoo.CheckpointError, match="that is a file"):
+        tokenzoo.load("owner/photo.jpg")
+    for dtype in ("float16", torch.int64):
+        with pytest.raises(TypeError, match="expected a floating torch dtype"):
+            tokenzoo.load("pyramid-128", dtype=dtype)
+    for kind in ([], {}, 3, None):
+        (tmp_path / "config.json").write_text(json.dumps({"tokenizer_type": kind, "format_version": 1}))
+        save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
+        with pytest.raises(tokenzoo.CheckpointError, match="unknown tokenizer_type"):
+            tokenzoo.load(tmp_path)
 
 
 def test_a_name_nobody_knows_is_explained() -> None:

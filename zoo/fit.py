@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         require("lightning.pytorch", "train")
         require("jsonargparse", "train")
-        with _quietened():
+        with _quietened(), _translated():
             cli = _command_line(list(argv))
             out = Path(cli.config["out"]).expanduser()
             checkpoint = _checkpoint(cli.config, out)
@@ -123,6 +123,17 @@ def _checkpoint(config: Any, out: Path) -> Path | None:
 
 def _last(out: Path) -> Path:
     return out / "training" / f"{_LAST}.ckpt"
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """What Lightning finds wrong with a recipe is no error of Python's own kinds."""
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 @contextlib.contextmanager

@@ -215,7 +215,7 @@ def _understand(checkpoint: Checkpoint) -> _Found:
                 remedy="upgrade tokenzoo",
             )
         tokenizer_type, tensors = envelope["tokenizer_type"], checkpoint.tensors
-        if tokenizer_type not in catalogue.FAMILIES:
+        if not isinstance(tokenizer_type, str) or tokenizer_type not in catalogue.FAMILIES:
             known = ", ".join(catalogue.FAMILIES)
             raise CheckpointError(f"unknown tokenizer_type {tokenizer_type!r}; known: {known}", **place)
     else:
@@ -279,6 +279,8 @@ def _fill(tokenizer: NeuralTokenizer, found: _Found, device: str, dtype: Any) ->
 
     from ..checkpoints.weights import load_strict
 
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(f"dtype={dtype!r}: expected a floating torch dtype, e.g. torch.float16, or None")
     load_strict(
         tokenizer,
         found.tensors,
