@@ -44,7 +44,8 @@ def _guarded(run: Callable[[], int]) -> int:
         return code
     except BrokenPipeError:
         # Whoever read along has had enough; Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except jobs.UsageError as error:
         print(f"tokenzoo: {error}", file=sys.stderr)
@@ -79,13 +80,16 @@ def _parser() -> argparse.ArgumentParser:
     encode.add_argument(
         "--until", help='shortest length that reaches a score, e.g. "psnr>=25" (nested tokenizers)'
     )
+    encode.add_argument("--batch-size", type=_count, default=8, help="items at once (default: 8)")
     _model_options(encode)
+    _keyword_option(encode)
 
     decode = _verb(verbs, "decode", ".tok files back to pictures, sound or text", _decode)
     decode.add_argument("inputs", nargs="+", type=Path, help=".tok files, or folders to search through")
     decode.add_argument("--out", type=Path, required=True, help="folder for what is decoded")
     decode.add_argument("--keep", type=_count, help="decode only so many tokens (nested tokenizers)")
     _model_options(decode, default=None, help="default: the one that the file names")
+    _keyword_option(decode)
 
     reconstruct = _verb(
         verbs, "reconstruct", "there and back at several lengths: a picture and a table", _reconstruct
@@ -97,7 +101,11 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("out"), help="folder for the results (default: out)"
     )
     reconstruct.add_argument(
-        "--keep", type=_counts, default=None, metavar="N,N,...", help="lengths (default: 8,32,128)"
+        "--keep",
+        type=_counts,
+        default=None,
+        metavar="N,N,...",
+        help="lengths besides the full one (default: 8,32,128)",
     )
     _model_options(reconstruct)
 
@@ -143,7 +151,9 @@ def _model_options(
     parser.add_argument("--revision", help="branch, tag or sha on the Hub")
     parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16", "float64"))
-    parser.add_argument("--batch-size", type=_count, default=8, help="items at once (default: 8)")
+
+
+def _keyword_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",
         action="append",

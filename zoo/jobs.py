@@ -36,6 +36,8 @@ def describe(name: str, revision: str | None = None) -> dict[str, Any]:
             "items": len(record.lengths),
             "lengths": record.lengths.tolist(),
             "extents": record.extents.tolist(),
+            "token_bytes": _token_bytes(record),
+            "file_bytes": path.stat().st_size,
         }
         return {"file": name, **_described(record.facts), **shape}
     row = catalogue.find(name)
@@ -45,6 +47,15 @@ def describe(name: str, revision: str | None = None) -> dict[str, Any]:
     from .loading import load
 
     return _described(load(name, revision=revision).facts)
+
+
+def _token_bytes(record: tokfile.TokRecord) -> int:
+    """What the packed tokens take, without header, lengths, extents and checksum."""
+    count, last = int(record.lengths.sum()), record.values.shape[-1]
+    if not record.facts.is_discrete:
+        return 4 * last * count
+    codebooks = last if record.values.ndim == 3 else 1
+    return tokfile.payload_bytes(count, record.facts.codebook_sizes[:codebooks])
 
 
 def _described(facts: Any) -> dict[str, Any]:
@@ -65,7 +76,7 @@ def convert(options: Namespace) -> int:
         raise UsageError(f"{path} is a bare weights file: say which model it is with --like NAME")
     if options.like is not None and not path.is_file():
         raise UsageError(f"--like {options.like} goes with a weights file, and {path} is none")
-    if path.is_file():
+    if options.like is not None:
         tokenizer = load_file(path, options.like)
     else:
         tokenizer = load(options.source, revision=options.revision)
@@ -186,7 +197,7 @@ def reconstruct_files(options: Namespace) -> int:
         print(json.dumps([vars(row) for row in rows], indent=2))
     else:
         print_table(_comparison_table(rows))
-        print(f"\n{facts.name}: files written to {options.out}/")
+        print(f"\n{facts.name}; files written to {options.out}/; bytes are those of the packed tokens alone")
     return report.exit_code
 
 
@@ -205,7 +216,12 @@ def _comparison_table(rows: Sequence[Comparison]) -> list[tuple[str, ...]]:
 
 
 def _cells(item: str, row: Comparison, scores: dict[str, float]) -> tuple[str, ...]:
-    return (item, str(row.tokens), str(row.bytes), *(f"{score:.3f}" for score in scores.values()))
+    return (item, str(row.tokens), str(row.bytes), *(_digits(name, score) for name, score in scores.items()))
+
+
+def _digits(name: str, score: float) -> str:
+    """As many as mean something: a hundredth of a decibel, a thousandth of anything else."""
+    return f"{score:.{2 if name.endswith('dB') else 3}f}"
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
@@ -391,5 +407,7 @@ class _Report:
         if self._as_json:
             print(json.dumps({"done": self._done, "failed": self._failed}, indent=2))
         else:
-            print(f"{verb} {len(self._done)} of {len(self._done) + len(self._failed)} files")
+            counts = [row["tokens"] for row in self._done]
+            told = f", {min(counts)} to {max(counts)} tokens each" if counts else ""
+            print(f"{verb} {len(self._done)} of {len(self._done) + len(self._failed)} files{told}")
         return self.exit_code
