@@ -97,7 +97,10 @@ class NeuralTokenizer(Tokenizer, nn.Module):
 
     @abstractmethod
     def codebook_embeddings(self) -> tuple[Tensor, ...]:
-        """(K, D) per codebook, in the space the decoder reads or sums; () when continuous."""
+        """(K, D) per codebook, in the space the decoder reads or sums; () when continuous.
+
+        Raises NotImplementedError where an id means something else at each place of the row.
+        """
 
     @abstractmethod
     def forward(
