@@ -107,14 +107,16 @@ def test_to_dict_leaves_out_what_stands_at_its_default() -> None:
     }
 
 
+PRINTABLE = st.characters(exclude_categories=["C", "Z"])
+
 _sizes = st.lists(st.integers(1, 2**62), min_size=1, max_size=4).map(tuple)
 _positive = st.none() | st.integers(1, 2**40)
 FACTS = st.builds(
     Facts,
-    name=st.text(max_size=9),
+    name=st.text(PRINTABLE, max_size=9),
     modality=st.sampled_from(["image", "audio", "text"]),
-    revision=st.none() | st.text(),
-    licence=st.none() | st.text(),
+    revision=st.none() | st.text(PRINTABLE),
+    licence=st.none() | st.text(PRINTABLE),
     sample_rate_hz=_positive,
     max_tokens=_positive,
     token_rate_hz=st.none() | st.floats(0.001, 1e6),
@@ -176,3 +178,9 @@ def test_from_dict_raises_value_errors_only(values: dict[str, Any]) -> None:
     except ValueError:
         return
     assert Facts.from_dict(facts.to_dict()) == facts
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "\x1b[2J", "\ud800"])
+def test_names_that_would_upset_a_terminal_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="expected printable characters"):
+        Facts(name=name, modality="text")

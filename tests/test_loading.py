@@ -191,8 +191,9 @@ def test_an_unnamed_pickle_is_refused(hub: HubServer, tmp_path: Path) -> None:
         (lambda c: c["encoder"].update(width=10**9), "width"),
         (lambda c: c.update(_target_="os.system"), "no field _target_"),
         (lambda c: c.pop("tokenizer_type"), "no known layout"),
+        (lambda c: c.update(name="\x1b[2J"), "expected printable characters"),
     ],
-    ids=["type", "class-path", "future", "missing", "range", "nested-range", "target", "untyped"],
+    ids=["type", "class-path", "future", "missing", "range", "nested-range", "target", "untyped", "name"],
 )
 def test_a_config_that_cannot_be_right_is_named(
     titok: TiTok, tmp_path: Path, change: Callable[[dict], object], words: str

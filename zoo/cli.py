@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import catalogue, jobs
+from .report import print_table
 
 OK, FAILED, USAGE = 0, 1, 2
 _FIT = "fit"
@@ -194,7 +195,7 @@ def _list(options: argparse.Namespace) -> int:
                 row.repo or "-",
             )
         )
-    jobs.print_table(table)
+    print_table(table)
     return OK
 
 

@@ -60,6 +60,11 @@ class Facts:
             raise ValueError(f"modality {self.modality!r}: expected one of {', '.join(get_args(Modality))}")
         if self.nested is not None and self.nested not in get_args(NestedAxis):
             raise ValueError(f"nested {self.nested!r}: expected 'tokens', 'codebooks' or None")
+        for text in (self.name, self.revision or "", self.licence or ""):
+            if not text.isprintable():
+                raise ValueError(
+                    f"{reprlib.repr(text)}: expected printable characters; facts reach terminals"
+                )
         for name in ("sample_rate_hz", "channels", "max_tokens", "token_rate_hz", "latent_dim"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 2**62:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import catalogue, tokfile
 from .keywords import parse_keywords
-from .media import Comparison, Medium, medium
+from .media import Medium, medium
+from .report import Report, comparison_table, print_table
 
 if TYPE_CHECKING:
     from .tokenizer import Tokenizer
@@ -107,7 +108,7 @@ def encode_files(options: Namespace) -> int:
     keywords = parse_keywords(tokenizer, "encode", options.set)
     outputs = _output_names([relative for _, relative in found], ".tok")
     _check_out(options.out)
-    report = _Report(options.json)
+    report = Report(options.json)
 
     def run(batch: list[tuple[int, Any]]) -> None:
         items = [item for _, item in batch]
@@ -135,7 +136,7 @@ def decode_files(options: Namespace) -> int:
 
     found = _find_tok(options.inputs)
     _check_out(options.out)
-    report = _Report(options.json)
+    report = Report(options.json)
     loaded: dict[tuple[str, str | None], Tokenizer] = {}
     if options.tokenizer is not None:  # one that does not load fails once, not once a file
         loaded[options.tokenizer, None] = _load(options, options.tokenizer)
@@ -180,7 +181,7 @@ def reconstruct_files(options: Namespace) -> int:
     # All in one folder: x/y.jpg and x_y.jpg become two names, too.
     flat = [Path("_".join(relative.parts)) for _, relative in found]
     names = [str(name.with_suffix("")) for name in _output_names(flat, ".tok")]
-    report = _Report(options.json)
+    report = Report(options.json)
     kept_names: list[str] = []
     items: list[Any] = []
     for (path, _), name in zip(found, names, strict=True):
@@ -196,47 +197,9 @@ def reconstruct_files(options: Namespace) -> int:
     if options.json:
         print(json.dumps([vars(row) for row in rows], indent=2))
     else:
-        print_table(_comparison_table(rows))
+        print_table(comparison_table(rows))
         print(f"\n{facts.name}; files written to {options.out}/; bytes are those of the packed tokens alone")
     return report.exit_code
-
-
-def _comparison_table(rows: Sequence[Comparison]) -> list[tuple[str, ...]]:
-    """Every item at every length, then the mean of each length."""
-    names = list(rows[0].scores)
-    table: list[tuple[str, ...]] = [("item", "tokens", "bytes", *names)]
-    lengths = sorted({row.tokens for row in rows})
-    for item in dict.fromkeys(row.item for row in rows):
-        table += [_cells(row.item, row, row.scores) for row in rows if row.item == item]
-    for length in lengths:
-        same = [row for row in rows if row.tokens == length]
-        means = {name: sum(row.scores[name] for row in same) / len(same) for name in names}
-        table.append(_cells(f"mean of {len(same)}", same[0], means))
-    return table
-
-
-def _cells(item: str, row: Comparison, scores: dict[str, float]) -> tuple[str, ...]:
-    return (item, str(row.tokens), str(row.bytes), *(_digits(name, score) for name, score in scores.items()))
-
-
-def _digits(name: str, score: float) -> str:
-    """As many as mean something: a hundredth of a decibel, a thousandth of anything else."""
-    return f"{score:.{2 if name.endswith('dB') else 3}f}"
-
-
-def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Columns of text, the first to the left and numbers to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if column and _is_number(rows[-1][column]) else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
-
-
-def _is_number(cell: str) -> bool:
-    return cell.replace(".", "", 1).lstrip("-").isdigit()
 
 
 def _load(options: Namespace, name: str, revision: str | None = None) -> Tokenizer:
@@ -361,7 +324,7 @@ def _in_batches(
     read: Callable[[Path], Any],
     run: Callable[[list[tuple[int, Any]]], None],
     options: Namespace,
-    report: _Report,
+    report: Report,
 ) -> None:
     """Read, gather and run; a file that cannot be read is reported and the rest goes on."""
     batch: list[tuple[int, Any]] = []
@@ -381,33 +344,3 @@ def _progress(items: Sequence[Any], title: str) -> Iterator[Any]:
     from tqdm import tqdm
 
     return iter(tqdm(items, desc=title, file=sys.stderr, disable=None, leave=False))
-
-
-class _Report:
-    """What was done and what was not; failures go to stderr as they happen."""
-
-    def __init__(self, as_json: bool) -> None:
-        self._as_json = as_json
-        self._done: list[dict[str, Any]] = []
-        self._failed: list[dict[str, Any]] = []
-
-    def done(self, source: Path, target: Path, **numbers: int) -> None:
-        self._done.append({"input": str(source), "output": str(target), **numbers})
-
-    def failed(self, source: Path, error: BaseException) -> None:
-        message = str(error)
-        print(f"skipped {source}: {message.removeprefix(f'{source}: ')}", file=sys.stderr)
-        self._failed.append({"input": str(source), "error": message})
-
-    @property
-    def exit_code(self) -> int:
-        return 1 if self._failed else 0
-
-    def finish(self, verb: str) -> int:
-        if self._as_json:
-            print(json.dumps({"done": self._done, "failed": self._failed}, indent=2))
-        else:
-            counts = [row["tokens"] for row in self._done]
-            told = f", {min(counts)} to {max(counts)} tokens each" if counts else ""
-            print(f"{verb} {len(self._done)} of {len(self._done) + len(self._failed)} files{told}")
-        return self.exit_code

@@ -223,15 +223,17 @@ def _understand(checkpoint: Checkpoint) -> _Found:
         converter = _converter_of(checkpoint, place)
         tokenizer_type, config = converter.TOKENIZER_TYPE, _converted_config(converter, checkpoint, place)
         tensors, stored_name = _renamed(converter, checkpoint.tensors), converter.official_name
+    name = _text(envelope.get("name")) or tokenizer_type
     try:
-        catalogue.family(tokenizer_type).config_type.from_dict(config)
+        checked = catalogue.family(tokenizer_type).config_type.from_dict(config)
+        replace(checked.facts(), name=name, licence=checkpoint.licence)
     except (ValueError, TypeError) as error:
         raise CheckpointError(str(error), **place, remedy="save the checkpoint again") from error
     return _Found(
         tokenizer_type,
         config,
         tensors,
-        name=_text(envelope.get("name")) or tokenizer_type,
+        name=name,
         licence=checkpoint.licence,
         source=checkpoint.source,
         revision=checkpoint.revision,
