@@ -6,6 +6,7 @@ A row whose weights are not at hand is held to its facts; whatever can be loaded
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -19,10 +20,13 @@ from tokenzoo import NeuralTokenizer, NoDecoder, Tokenizer, Tokens
 from tokenzoo.image.pyramid import PyramidTokenizer
 from tokenzoo.zoo import catalogue, loading
 
+from .test_titok import CONFIGS, make
 from .toys import TOYS, ToySound, ToySoundConfig, build_toy
 
 LOADABLE = [row.name for row in catalogue.rows() if row.repo is None]
-NAMES = [*LOADABLE, *TOYS]
+# Official families whose weights are not here, small and random.
+SMALL = {f"small-titok-{kind}": kind for kind in ("nested", "painting", "continuous")}
+NAMES = [*LOADABLE, *SMALL, *TOYS]
 WORDS = ["the cat sat", "on", "", "the mat; the mat sat", b"\xff on \x00"]
 
 
@@ -51,7 +55,10 @@ _loaded: dict[str, Tokenizer] = {}
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     name = request.param
     if name not in _loaded:
-        _loaded[name] = build_toy(name) if name in TOYS else tokenzoo.load(name)
+        if name in SMALL:
+            _loaded[name] = make(CONFIGS[SMALL[name]])
+        else:
+            _loaded[name] = build_toy(name) if name in TOYS else tokenzoo.load(name)
     return _loaded[name]
 
 
@@ -271,8 +278,10 @@ def test_prefixes_of_several_lengths_decode_in_one_batch(tokenizer: Tokenizer) -
     kept = [single.keep(count) for single, count in zip(singles, counts, strict=False)]
     together = Tokens.cat(kept)
     decoded = together.crop(tokenizer.decode(together))
+    # The group norms of a legacy TiTok's pixel decoder magnify the last bit of float32.
+    tolerance = 1e-4 if getattr(tokenizer.config, "pixel_decoder", None) else 1e-5
     for alone, single in zip(decoded, kept, strict=True):
-        assert same(alone, single.crop(tokenizer.decode(single))[0])
+        assert same(alone, single.crop(tokenizer.decode(single))[0], tolerance)
 
 
 def test_stamped_values_decode_the_same(tokenizer: Tokenizer) -> None:
@@ -449,13 +458,9 @@ def test_placement(tokenizer: Tokenizer) -> None:
     signal = equal_items(tokenizer)
     double = signal.double() if isinstance(signal, Tensor) else signal
     assert close_tokens(tokenizer.encode(double), tokenizer.encode(signal))
-    tokenizer.to(torch.bfloat16)
-    try:
-        tokens = tokenizer.encode(signal)
-        decoded = tokenizer.decode(tokens)
-        assert not isinstance(decoded, Tensor) or decoded.dtype == torch.float32
-    finally:
-        del _loaded[tokenizer.facts.name]
+    coarse = copy.deepcopy(tokenizer).to(torch.bfloat16)
+    decoded = coarse.decode(coarse.encode(signal))
+    assert not isinstance(decoded, Tensor) or decoded.dtype == torch.float32
 
 
 def test_a_saved_folder_loads_as_the_same_tokenizer(tokenizer: Tokenizer, tmp_path: Any) -> None:
