@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import catalogue, jobs
+from .facts import Facts
 from .report import print_table
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -188,7 +189,7 @@ def _list(options: argparse.Namespace) -> int:
             (
                 row.name,
                 facts.modality,
-                str(facts.max_tokens or "any"),
+                _token_counts(facts),
                 "x".join(map(str, facts.codebook_sizes)) or f"{facts.latent_dim} floats",
                 facts.nested or "-",
                 facts.licence or "-",
@@ -197,6 +198,12 @@ def _list(options: argparse.Namespace) -> int:
         )
     print_table(table)
     return OK
+
+
+def _token_counts(facts: Facts) -> str:
+    """As a reader counts: 32, "1-256" when any prefix decodes, "any" when it grows with the item."""
+    longest = str(facts.max_tokens or "any")
+    return f"{facts.keeps[0] if facts.keeps else 1}-{longest}" if facts.nested == "tokens" else longest
 
 
 def _info(options: argparse.Namespace) -> int:
