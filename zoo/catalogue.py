@@ -74,7 +74,7 @@ def _titok(name: str, tokens: int, codebook: int | None, dim: int, repo: str) ->
         config=f"{name.replace('-', '_')}.yaml",
         repo=f"yucornetto/tokenizer_titok_{repo}_imagenet",
         converter="titok",
-        notice="tagged Apache-2.0; the authors ask for research use only (bytedance/1d-tokenizer)",
+        notice="the authors ask for research use only: bytedance/1d-tokenizer",
         paper="2406.07550",
     )
 

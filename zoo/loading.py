@@ -66,13 +66,18 @@ def load(
             raise ValueError(f"{row.name} is built in and has no revision; leave revision out")
         return catalogue.family(row.family)()
     found = _from_row(row, revision) if row is not None else _from_source(name, revision)
-    if row is not None and row.notice:
-        _log.warning("%s: %s", row.name, row.notice)
     tokenizer = build(found.tokenizer_type, found.config)
     if _is_neural(tokenizer):
         _fill(tokenizer, found, device, dtype)
-    _log.info("%s: licence of the weights: %s", found.name, tokenizer.facts.licence or "not stated")
+    _tell_licence(tokenizer.facts, row)
     return tokenizer
+
+
+def _tell_licence(facts: Facts, row: catalogue.Row | None) -> None:
+    """Weights from the Hub are somebody's: their terms are shown. Warnings reach stderr without a set-up."""
+    level = logging.INFO if facts.revision is None else logging.WARNING
+    notice = f" ({row.notice})" if row is not None and row.notice else ""
+    _log.log(level, "%s: licence of the weights: %s%s", facts.name, facts.licence or "not stated", notice)
 
 
 def load_file(path: str | os.PathLike[str], like: str) -> Tokenizer:
