@@ -54,3 +54,27 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
     with HubServer() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
         yield server
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Tiny models run faster on one thread, and sums come in one order."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def toy_families(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loader knows the toys, so that saved ones load."""
+    from tokenzoo.zoo import catalogue
+
+    from .toys import TOYS
+
+    real = catalogue.family
+    monkeypatch.setattr(catalogue, "family", lambda kind: TOYS[kind] if kind in TOYS else real(kind))
+    for name in TOYS:
+        monkeypatch.setitem(catalogue.FAMILIES, name, f"tests.toys:{name}")

@@ -6,8 +6,11 @@ import sys
 import pytest
 
 import tokenzoo
-from tokenzoo.zoo import catalogue
+from tokenzoo import NeuralTokenizer
+from tokenzoo.zoo import catalogue, loading
 from tokenzoo.zoo.tokenizer import Tokenizer
+
+from .cases import check_parts
 
 OFFICIAL = {
     "titok-l32": "yucornetto/tokenizer_titok_l32_imagenet",
@@ -85,3 +88,42 @@ def test_converters_recognise_and_convert(key: str) -> None:
     assert callable(module.recognise) and callable(module.convert_config) and callable(module.convert_names)
     assert module.TOKENIZER_TYPE in catalogue.FAMILIES
     assert not module.recognise({}, {})
+
+
+def test_the_bundled_default_is_in_the_catalogue() -> None:
+    for modality, name in catalogue.DEFAULT.items():
+        row = catalogue.find(name)
+        assert row is not None, f"{name} has no row"
+        assert row.facts.modality == modality and row.bundled is not None
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_the_row_states_the_facts_of_its_configuration(name: str) -> None:
+    row = catalogue.find(name)
+    assert row is not None and row.name == name
+    stated = loading.without_identity(row.facts)
+    if row.config is None:
+        loaded = tokenzoo.load(name)
+        assert stated == loading.without_identity(loaded.facts)
+        return
+    kind, fields = loading.read_yaml(row.config)
+    assert kind == row.family
+    built = loading.build(kind, fields)
+    assert stated == loading.without_identity(built.facts)
+    assert built.preprocess.size is not None  # pyright: ignore[reportFunctionMemberAccess]
+    if isinstance(built, NeuralTokenizer):
+        assert {parameter.device.type for parameter in built.parameters()} == {"meta"}
+        assert not list(set(dict(built.named_buffers())) - set(built.state_dict()))
+        assert not built.training
+        check_parts(built)
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_the_row_says_what_loads_and_on_what_terms(name: str) -> None:
+    row = catalogue.find(name)
+    assert row is not None and row.facts.licence
+    assert row.family in catalogue.FAMILIES
+    assert row.converter is None or row.converter in catalogue.CONVERTERS
+    assert row.facts.revision is None and row.facts.fingerprint is None
+    if row.repo is not None:
+        assert catalogue.find(row.repo) is row and catalogue.find(row.repo.upper()) is row

@@ -1,13 +1,8 @@
-"""One contract for every tokenizer: the rows of the catalogue, and toys that prove it fits all media.
-
-A row whose weights are not at hand is held to its facts; whatever can be loaded here, to everything.
-"""
+"""One contract for every tokenizer that loads here, and for toys that prove it fits all media."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,78 +13,17 @@ from torch import Generator, Tensor
 import tokenzoo
 from tokenzoo import NeuralTokenizer, NoDecoder, Tokenizer, Tokens
 from tokenzoo.image.pyramid import PyramidTokenizer
-from tokenzoo.zoo import catalogue, loading
+from tokenzoo.zoo import loading
 
-from .test_titok import CONFIGS, make
-from .toys import TOYS, ToySound, ToySoundConfig, build_toy
+from .cases import NAMES, NESTED_TOKENS, check_parts, close_tokens, equal_items, items_of, same, tokenizer_of
+from .toys import ToySound, ToySoundConfig
 
-LOADABLE = [row.name for row in catalogue.rows() if row.repo is None]
-# Official families whose weights are not here, small and random.
-SMALL = {f"small-titok-{kind}": kind for kind in ("nested", "painting", "continuous")}
-NAMES = [*LOADABLE, *SMALL, *TOYS]
-WORDS = ["the cat sat", "on", "", "the mat; the mat sat", b"\xff on \x00"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny models run faster on one thread, and sums come in one order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def toy_families(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loader knows the toys, so that saved ones load."""
-    real = catalogue.family
-    monkeypatch.setattr(catalogue, "family", lambda kind: TOYS[kind] if kind in TOYS else real(kind))
-    for name in TOYS:
-        monkeypatch.setitem(catalogue.FAMILIES, name, f"tests.toys:{name}")
-
-
-_loaded: dict[str, Tokenizer] = {}
+pytestmark = pytest.mark.usefixtures("one_thread", "toy_families")
 
 
 @pytest.fixture(params=NAMES)
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
-    name = request.param
-    if name not in _loaded:
-        if name in SMALL:
-            _loaded[name] = make(CONFIGS[SMALL[name]])
-        else:
-            _loaded[name] = build_toy(name) if name in TOYS else tokenzoo.load(name)
-    return _loaded[name]
-
-
-def items_of(tokenizer: Tokenizer, seed: int = 0) -> list[Any]:
-    """Preprocessed items of as many sizes as the tokenizer takes, some of one size."""
-    chance = Generator().manual_seed(seed)
-    modality = tokenizer.facts.modality
-    if modality == "text":
-        return [tokenizer.preprocess(text) for text in WORDS]
-    if modality == "audio":
-        sizes = (8, 9, 8, 1, 30)
-        return [torch.rand(1, size, generator=chance) * 2 - 1 for size in sizes]
-    side = getattr(tokenizer.preprocess, "size", None)
-    sizes = [(side, side)] * 3 if side else [(8, 8), (4, 12), (8, 8), (12, 8)]
-    return [torch.rand(3, *size, generator=chance) for size in sizes]
-
-
-def equal_items(tokenizer: Tokenizer) -> Any:
-    """A stacked batch, or texts."""
-    items = items_of(tokenizer)
-    return torch.stack([items[0], items[2]]) if isinstance(items[0], Tensor) else items
-
-
-def same(left: Any, right: Any, tolerance: float = 1e-5) -> bool:
-    if not isinstance(left, Tensor):
-        return left == right
-    return (
-        left.shape == right.shape
-        and left.dtype == right.dtype
-        and torch.allclose(left, right, atol=tolerance)
-    )
+    return tokenizer_of(request.param)
 
 
 def legal_counts(tokenizer: Tokenizer, tokens: Tokens) -> list[int]:
@@ -98,67 +32,6 @@ def legal_counts(tokenizer: Tokenizer, tokens: Tokens) -> list[int]:
         return []
     top = len(tokens.codebook_sizes) if facts.nested == "codebooks" else int(tokens.lengths.max())
     return [count for count in facts.keeps or (1, 2, top - 1, top) if 1 <= count <= top]
-
-
-def close_tokens(left: Tokens, right: Tokens) -> bool:
-    """Identical ids; floats of the same items within rounding."""
-    if left.is_discrete:
-        return left.identical(right)
-    near = replace(right, values=left.values) if left.values.shape == right.values.shape else right
-    return left.identical(near) and torch.allclose(left.values, right.values, atol=1e-5)
-
-
-# Every row of the catalogue
-
-
-def test_the_bundled_default_is_in_the_catalogue() -> None:
-    for modality, name in catalogue.DEFAULT.items():
-        row = catalogue.find(name)
-        assert row is not None, f"{name} has no row"
-        assert row.facts.modality == modality and row.bundled is not None
-
-
-@pytest.mark.parametrize("name", catalogue.names())
-def test_the_row_states_the_facts_of_its_configuration(name: str) -> None:
-    row = catalogue.find(name)
-    assert row is not None and row.name == name
-    stated = loading.without_identity(row.facts)
-    if row.config is None:
-        loaded = tokenzoo.load(name)
-        assert stated == loading.without_identity(loaded.facts)
-        return
-    kind, fields = loading.read_yaml(row.config)
-    assert kind == row.family
-    built = loading.build(kind, fields)
-    assert stated == loading.without_identity(built.facts)
-    assert built.preprocess.size is not None  # pyright: ignore[reportFunctionMemberAccess]
-    if isinstance(built, NeuralTokenizer):
-        assert {parameter.device.type for parameter in built.parameters()} == {"meta"}
-        assert not list(set(dict(built.named_buffers())) - set(built.state_dict()))
-        assert not built.training
-        check_parts(built)
-
-
-@pytest.mark.parametrize("name", catalogue.names())
-def test_the_row_says_what_loads_and_on_what_terms(name: str) -> None:
-    row = catalogue.find(name)
-    assert row is not None and row.facts.licence
-    assert row.family in catalogue.FAMILIES
-    assert row.converter is None or row.converter in catalogue.CONVERTERS
-    assert row.facts.revision is None and row.facts.fingerprint is None
-    if row.repo is not None:
-        assert catalogue.find(row.repo) is row and catalogue.find(row.repo.upper()) is row
-
-
-def check_parts(tokenizer: NeuralTokenizer) -> None:
-    """Parts have the agreed names, and no method shares one."""
-    parts = {name for name, _ in tokenizer.named_children()}
-    assert {"encoder", "quantizer"} <= parts
-    assert "decoder" in parts or not tokenizer.facts.has_decoder
-    assert not parts & set(dir(type(tokenizer)))
-
-
-# Everything that loads here
 
 
 def test_facts_and_parts(tokenizer: Tokenizer) -> None:
@@ -270,9 +143,8 @@ def test_keep_is_a_prefix(tokenizer: Tokenizer) -> None:
         tokenizer.encode(signal, keep=0)
 
 
+@pytest.mark.parametrize("tokenizer", NESTED_TOKENS, indirect=True)
 def test_prefixes_of_several_lengths_decode_in_one_batch(tokenizer: Tokenizer) -> None:
-    if tokenizer.facts.nested != "tokens":
-        pytest.skip("nested along tokens only")
     singles = tokenizer.encode(items_of(tokenizer)).unbind()
     counts = legal_counts(tokenizer, singles[0]) * len(singles)
     kept = [single.keep(count) for single, count in zip(singles, counts, strict=False)]
@@ -375,94 +247,6 @@ def test_one_generator_for_several_sizes(tokenizer: Tokenizer) -> None:
         tokenizer.encode(items, generator=Generator().manual_seed(0))
 
 
-def test_train_mode_is_ignored_and_restored(tokenizer: Tokenizer) -> None:
-    if not isinstance(tokenizer, NeuralTokenizer):
-        pytest.skip("no modes")
-    signal = equal_items(tokenizer)
-    tokens = tokenizer.encode(signal)
-    decoded = tokenizer.decode(tokens)
-    weights = {name: tensor.clone() for name, tensor in tokenizer.state_dict().items()}
-    tokenizer.train()
-    tokenizer.quantizer.eval()
-    modes = [module.training for module in tokenizer.modules()]
-    try:
-        assert tokenizer.encode(signal).identical(tokens)
-        assert same(tokenizer.decode(tokens), decoded, tolerance=0)
-        assert [module.training for module in tokenizer.modules()] == modes
-        with pytest.raises(ValueError, match=r"extent|shape"):
-            tokenizer.encode(signal, extents=torch.tensor([[-1]]))
-        assert [module.training for module in tokenizer.modules()] == modes
-        for name, tensor in tokenizer.state_dict().items():
-            assert torch.equal(tensor, weights[name]), f"{name} moved"
-    finally:
-        tokenizer.eval()
-
-
-def stacked(tokenizer: NeuralTokenizer) -> Tensor:
-    """A batch as the parts of the model see it."""
-    signal = equal_items(tokenizer)
-    if isinstance(signal, Tensor):
-        return signal
-    rows = [tokenizer.item_tensor(text) for text in (b"on the mat", b"sat  a cat")]
-    return torch.stack(rows)
-
-
-def test_gradients_flow_outside_the_verbs_only(tokenizer: Tokenizer) -> None:
-    if not isinstance(tokenizer, NeuralTokenizer):
-        pytest.skip("no gradients")
-    signal = stacked(tokenizer)
-    latents = tokenizer.encode_latents(signal)
-    assert latents.values.requires_grad and not latents.is_discrete
-    assert latents.values.shape[2] == tokenizer.quantizer.dim_in
-    tokens = tokenizer.encode(signal)
-    assert not tokens.values.requires_grad
-    dequantized = tokenizer.dequantize(tokens)
-    # Places of a latent map, where a token is not one latent; else the tokens.
-    assert latents.lengths.tolist() == dequantized.lengths.tolist()
-    assert torch.equal(latents.extents, tokens.extents)
-    values = dequantized.values.detach().requires_grad_()
-    out = tokenizer.decode_latents(replace(dequantized, values=values))
-    assert out.requires_grad
-    out.square().sum().backward()
-    assert values.grad is not None and values.grad.abs().sum() > 0
-    decoded = tokenizer.decode(tokens)
-    if isinstance(decoded, Tensor):
-        assert not decoded.requires_grad
-        assert same(tokenizer.finish_signal(out.detach(), tokens), decoded)
-    tokenizer.zero_grad()
-
-
-def test_the_training_path(tokenizer: Tokenizer) -> None:
-    if not isinstance(tokenizer, NeuralTokenizer):
-        pytest.skip("no training")
-    signal = stacked(tokenizer)
-    before = {name: tensor.clone() for name, tensor in tokenizer.state_dict().items()}
-    result = tokenizer(signal)
-    assert result.quantized.loss.shape == ()
-    loss = result.signal.float().square().mean() + result.quantized.loss
-    loss.backward()
-    encoder = [p.grad for p in tokenizer.encoder.parameters() if p.grad is not None]
-    assert encoder and any(bool(grad.abs().sum() > 0) for grad in encoder)
-    tokenizer.zero_grad()
-    for name, tensor in tokenizer.state_dict().items():
-        assert torch.equal(tensor, before[name]), f"{name} moved in eval mode"
-    tokens = tokenizer.encode(signal)
-    rebuilt = tokenizer.decode_latents(tokenizer.dequantize(tokens))
-    assert same(result.signal.detach(), rebuilt.detach(), tolerance=1e-4)
-
-
-def test_placement(tokenizer: Tokenizer) -> None:
-    """Signals of any float type, models of another, come back as float32."""
-    if not isinstance(tokenizer, NeuralTokenizer):
-        pytest.skip("no weights")
-    signal = equal_items(tokenizer)
-    double = signal.double() if isinstance(signal, Tensor) else signal
-    assert close_tokens(tokenizer.encode(double), tokenizer.encode(signal))
-    coarse = copy.deepcopy(tokenizer).to(torch.bfloat16)
-    decoded = coarse.decode(coarse.encode(signal))
-    assert not isinstance(decoded, Tensor) or decoded.dtype == torch.float32
-
-
 def test_a_saved_folder_loads_as_the_same_tokenizer(tokenizer: Tokenizer, tmp_path: Any) -> None:
     tokenizer.save_pretrained(tmp_path / "first")
     first = tokenzoo.load(tmp_path / "first")
@@ -535,21 +319,3 @@ def test_a_tokenizer_without_a_decoder_says_so() -> None:
     tokens = units.encode(torch.zeros(1, 1, 8))
     with pytest.raises(NoDecoder, match="toy-sound only encodes: it has no decoder; use its ids"):
         units.decode(tokens)
-
-
-def test_a_model_on_the_meta_device_is_whole_once_its_weights_are_in() -> None:
-    for name in TOYS:
-        toy = build_toy(name)
-        empty = loading.build(name, toy.config.to_dict())
-        assert isinstance(empty, NeuralTokenizer)
-        empty.load_state_dict(toy.state_dict(), assign=True)
-        signal = equal_items(toy)
-        assert empty.encode(signal).identical(toy.encode(signal))
-
-
-def test_what_is_not_there_says_so() -> None:
-    toy = build_toy("toy-sound")
-    with pytest.raises(NotImplementedError, match="toy-sound does not stream: encode the whole item"):
-        toy.stream()
-    with pytest.raises(NotImplementedError, match="audio tokenizers have no training module yet"):
-        toy.finetune()

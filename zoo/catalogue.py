@@ -1,7 +1,7 @@
 """The catalogue: every tokenizer that loads by name, as data. Importing it imports no torch.
 
 To add one: its file, its class in FAMILIES and a row here, one yaml in configs/. CONTRIBUTING.md has the
-steps, and the contract test finds it by itself.
+steps, and tests/test_catalogue.py finds it by itself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DEFAULT = {"image": "pyramid-128"}
 class Row:
     """One tokenizer of the catalogue.
 
-    facts      all but identity; the contract test compares them with the model's own
+    facts      all but identity; tests/test_catalogue.py compares them with the model's own
     family     key of FAMILIES
     config     file in configs/ that holds the model's configuration, or None when it needs none
     repo       Hub id of the official weights

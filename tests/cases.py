@@ -1,0 +1,96 @@
+"""Who is held to the contract, and what they are given: shared by the test_contract files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+import tokenzoo
+from tokenzoo import Facts, NeuralTokenizer, Tokenizer, Tokens
+from tokenzoo.zoo import catalogue
+
+from .test_titok import CONFIGS, make
+from .toys import TOYS, build_toy
+
+LOADABLE = {row.name: row.facts for row in catalogue.rows() if row.repo is None}
+# Official families whose weights are not here, small and random.
+SMALL = {f"small-titok-{kind}": CONFIGS[kind] for kind in ("nested", "painting", "continuous")}
+FACTS: dict[str, Facts] = {
+    **LOADABLE,
+    **{name: config.facts() for name, config in SMALL.items()},
+    **{name: toy.config_type().facts() for name, toy in TOYS.items()},
+}
+NAMES = list(FACTS)
+NEURAL = [name for name in NAMES if name != "bytes"]
+NESTED_TOKENS = [name for name in NAMES if FACTS[name].nested == "tokens"]
+WORDS = ["the cat sat", "on", "", "the mat; the mat sat", b"\xff on \x00"]
+
+_loaded: dict[str, Tokenizer] = {}
+
+
+def tokenizer_of(name: str) -> Tokenizer:
+    """The tokenizer of that name, loaded or built once."""
+    if name not in _loaded:
+        if name in SMALL:
+            _loaded[name] = make(SMALL[name])
+        else:
+            _loaded[name] = build_toy(name) if name in TOYS else tokenzoo.load(name)
+    return _loaded[name]
+
+
+def items_of(tokenizer: Tokenizer, seed: int = 0) -> list[Any]:
+    """Preprocessed items of as many sizes as the tokenizer takes, some of one size."""
+    chance = Generator().manual_seed(seed)
+    modality = tokenizer.facts.modality
+    if modality == "text":
+        return [tokenizer.preprocess(text) for text in WORDS]
+    if modality == "audio":
+        sizes = (8, 9, 8, 1, 30)
+        return [torch.rand(1, size, generator=chance) * 2 - 1 for size in sizes]
+    side = getattr(tokenizer.preprocess, "size", None)
+    sizes = [(side, side)] * 3 if side else [(8, 8), (4, 12), (8, 8), (12, 8)]
+    return [torch.rand(3, *size, generator=chance) for size in sizes]
+
+
+def equal_items(tokenizer: Tokenizer) -> Any:
+    """A stacked batch, or texts."""
+    items = items_of(tokenizer)
+    return torch.stack([items[0], items[2]]) if isinstance(items[0], Tensor) else items
+
+
+def same(left: Any, right: Any, tolerance: float = 1e-5) -> bool:
+    if not isinstance(left, Tensor):
+        return left == right
+    return (
+        left.shape == right.shape
+        and left.dtype == right.dtype
+        and torch.allclose(left, right, atol=tolerance)
+    )
+
+
+def close_tokens(left: Tokens, right: Tokens) -> bool:
+    """Identical ids; floats of the same items within rounding."""
+    if left.is_discrete:
+        return left.identical(right)
+    near = replace(right, values=left.values) if left.values.shape == right.values.shape else right
+    return left.identical(near) and torch.allclose(left.values, right.values, atol=1e-5)
+
+
+def stacked(tokenizer: NeuralTokenizer) -> Tensor:
+    """A batch as the parts of the model see it."""
+    signal = equal_items(tokenizer)
+    if isinstance(signal, Tensor):
+        return signal
+    rows = [tokenizer.item_tensor(text) for text in (b"on the mat", b"sat  a cat")]
+    return torch.stack(rows)
+
+
+def check_parts(tokenizer: NeuralTokenizer) -> None:
+    """Parts have the agreed names, and no method shares one."""
+    parts = {name for name, _ in tokenizer.named_children()}
+    assert {"encoder", "quantizer"} <= parts
+    assert "decoder" in parts or not tokenizer.facts.has_decoder
+    assert not parts & set(dir(type(tokenizer)))
