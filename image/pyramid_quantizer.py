@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..kernels.precision import without_autocast
+from ..kernels.precision import without_autocast, working_dtype
 from ..zoo.chance import Chance
 from ..zoo.config import check_range
 from ..zoo.fitting import kmeans, principal_axes
-from ..zoo.quantizer import Quantized, Quantizer, count_codes, working_dtype
+from ..zoo.quantizer import Quantized, Quantizer, count_codes
 
 # First codes that a search tries; more find a closer pair, at a price.
 BEAM = 6

@@ -1,35 +1,47 @@
-"""Nearest code of a codebook: signature, torch reference, choice of path."""
+"""Nearest code of a codebook: signature, torch reference, fast torch, choice of path."""
 
 from __future__ import annotations
+
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from .precision import without_autocast
+from . import certified
+from .paths import chosen_path
+from .precision import register_in_float32, without_autocast, working_dtype
 
-# A block of distances never holds more elements than this (64 MiB in float32).
-MAX_BLOCK_ELEMENTS = 1 << 24
+Metric = Literal["euclidean", "dot"]
+
+# Scores in flight at a time (4 MiB in float32): codes stay in cache, and no N x K matrix is ever made.
+TILE_ELEMENTS = 1 << 20
+LEAST_ROWS = 256
+# Codes that share one maximum in the first pass. A row's maximum is vectorised, its argmax is not: only the
+# winning block is searched for the index.
+BLOCK_CODES = 64
 
 
-def nearest_code(latents: Tensor, codebook: Tensor) -> Tensor:
-    """Index of the code closest to each latent, by squared distance; ties go to the lowest index.
+def nearest_code(latents: Tensor, codebook: Tensor, *, metric: Metric = "euclidean") -> Tensor:
+    """Index of the code closest to each latent; ties go to the lowest index.
 
-    Computed in float32 at least, under any autocast; float64 stays float64.
+    Computed in float32 at least, under any autocast; float64 stays float64. Memory grows with N + K, never
+    with N x K. A latent that holds NaN gets index 0.
 
     latents   (..., D) float
     codebook  (K, D)   float
-    returns   (...)    int64 in [0, K)
+    metric    "euclidean": least |z - e|^2, found as the largest z.e - |e|^2 / 2; "dot": largest z.e
+    returns   (...)    int64 in [0, K), without gradient
 
-    Raises ValueError when the shapes do not fit together or the codebook is empty.
+    Raises ValueError when the shapes do not fit together, the codebook is empty or the metric unknown.
     """
-    _check_shapes(latents, codebook)
-    dtype = torch.promote_types(torch.promote_types(latents.dtype, codebook.dtype), torch.float32)
+    _check_inputs(latents, codebook, metric)
+    dtype = working_dtype(latents, codebook)
     with torch.no_grad(), without_autocast(latents.device):
         flat = latents.reshape(-1, latents.shape[-1]).to(dtype)
-        return _nearest_torch(flat, codebook.to(dtype)).reshape(latents.shape[:-1])
+        return nearest_op(flat, codebook.to(dtype), metric).reshape(latents.shape[:-1])
 
 
-def _check_shapes(latents: Tensor, codebook: Tensor) -> None:
+def _check_inputs(latents: Tensor, codebook: Tensor, metric: str) -> None:
     if codebook.ndim != 2 or codebook.shape[0] == 0:
         raise ValueError(f"codebook of shape {tuple(codebook.shape)}; expected (K, D) with K >= 1")
     if latents.ndim == 0 or latents.shape[-1] != codebook.shape[1]:
@@ -40,27 +52,92 @@ def _check_shapes(latents: Tensor, codebook: Tensor) -> None:
     for name, tensor in (("latents", latents), ("codebook", codebook)):
         if not tensor.is_floating_point():
             raise ValueError(f"{name} of dtype {tensor.dtype}; expected a floating point tensor")
+    if metric not in get_args(Metric):
+        raise ValueError(f"metric {metric!r}; expected {' or '.join(map(repr, get_args(Metric)))}")
 
 
-def _nearest_torch(latents: Tensor, codebook: Tensor) -> Tensor:
-    """Torch reference, in blocks of at most MAX_BLOCK_ELEMENTS distances: (M, D), (K, D) -> (M,)."""
-    num_codes = codebook.shape[0]
-    columns = min(num_codes, MAX_BLOCK_ELEMENTS)
-    rows = max(1, MAX_BLOCK_ELEMENTS // columns)
-    blocks = [_nearest_in_rows(block, codebook, columns) for block in latents.split(rows)]
-    return torch.cat(blocks) if len(blocks) > 1 else blocks[0]
+@torch.library.custom_op("tokenzoo::nearest_code", mutates_args=())
+def nearest_op(latents: Tensor, codebook: Tensor, metric: str) -> Tensor:
+    """The operator: (N, D) and (K, D) of one dtype -> (N,) int64."""
+    bias = (
+        codebook.square().sum(dim=1).mul_(-0.5)
+        if metric == "euclidean"
+        else codebook.new_zeros(len(codebook))
+    )
+    path = chosen_path(latents)
+    if path == "triton":
+        from .vq_triton import nearest_triton
+
+        return nearest_triton(latents, codebook, bias)
+    return (nearest_reference if path == "reference" else nearest_torch)(latents, codebook, bias)
 
 
-def _nearest_in_rows(latents: Tensor, codebook: Tensor, columns: int) -> Tensor:
-    latents_squared = latents.square().sum(dim=1, keepdim=True)
-    best = latents.new_zeros(latents.shape[0], dtype=torch.int64)
-    best_distance = latents.new_full((latents.shape[0],), torch.inf)
-    for start in range(0, codebook.shape[0], columns):
-        codes = codebook[start : start + columns]
-        # |z|^2 + |e|^2 - 2 z.e, in this order: near-ties must fall as they do in the official code.
-        distances = (latents_squared + codes.square().sum(dim=1)).sub_(latents @ codes.T, alpha=2)
-        distance, index = distances.min(dim=1)
-        closer = distance < best_distance
-        best = torch.where(closer, index + start, best)
-        best_distance = torch.where(closer, distance, best_distance)
-    return best
+@nearest_op.register_fake
+def _(latents: Tensor, codebook: Tensor, metric: str) -> Tensor:
+    return latents.new_empty(latents.shape[0], dtype=torch.int64)
+
+
+register_in_float32("tokenzoo::nearest_code")
+
+
+def nearest_reference(latents: Tensor, codebook: Tensor, bias: Tensor) -> Tensor:
+    """What the fast paths compute: (N, D), (K, D), (K,) -> (N,). Holds all N x K scores."""
+    scores = latents @ codebook.T + bias
+    return torch.where(latents.isnan().any(dim=1), 0, scores.argmax(dim=1))
+
+
+def nearest_torch(latents: Tensor, codebook: Tensor, bias: Tensor) -> Tensor:
+    """Tiles of rows against all codes, in bfloat16 first where that pays: (N, D), (K, D), (K,) -> (N,)."""
+    if len(codebook) % BLOCK_CODES and len(codebook) > 2 * BLOCK_CODES:
+        codebook, bias = _whole_blocks(codebook, bias)
+    if certified.pays(latents, codebook):
+        search = certified.CertifiedSearch(codebook, bias, BLOCK_CODES, tile_shape(len(codebook)))
+        found = search(latents)
+        if found is not None:
+            return found
+    return _nearest_in_tiles(latents, codebook, bias)
+
+
+def _nearest_in_tiles(latents: Tensor, codebook: Tensor, bias: Tensor) -> Tensor:
+    rows, columns = tile_shape(len(codebook))
+    room = latents.new_empty(min(rows, len(latents)) * min(columns, len(codebook)))
+    ids = torch.empty(len(latents), dtype=torch.int64, device=latents.device)
+    for tile, found in zip(latents.split(rows), ids.split(rows), strict=True):
+        best: Tensor | None = None
+        for start in range(0, len(codebook), columns):
+            codes = codebook[start : start + columns]
+            scores = room[: len(tile) * len(codes)].view(len(tile), len(codes))
+            torch.addmm(bias[start : start + columns], tile, codes.T, out=scores)
+            value, index = _two_level_max(scores)
+            if best is None:
+                best = value
+                found.copy_(index)
+            else:
+                better = value > best
+                best = torch.where(better, value, best)
+                found.copy_(torch.where(better, index + start, found))
+    return ids
+
+
+def tile_shape(num_codes: int) -> tuple[int, int]:
+    """Rows and columns of a tile: enough rows that a product is worth laying out its codes."""
+    rows = max(LEAST_ROWS, TILE_ELEMENTS // num_codes)
+    return rows, max(1, TILE_ELEMENTS // rows // BLOCK_CODES) * BLOCK_CODES
+
+
+def _whole_blocks(codebook: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Codebook and bias padded to a multiple of BLOCK_CODES; what is added can never win."""
+    missing = -len(codebook) % BLOCK_CODES
+    codebook = torch.cat([codebook, codebook.new_zeros(missing, codebook.shape[1])])
+    return codebook, torch.cat([bias, bias.new_full((missing,), -torch.inf)])
+
+
+def _two_level_max(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and index of the first maximum of each row (M, K): the best block, then the best code in it."""
+    if scores.shape[1] % BLOCK_CODES:
+        value, index = scores.max(dim=1)
+        return value, index
+    blocks = scores.unflatten(1, (-1, BLOCK_CODES))
+    value, best = blocks.amax(dim=2).max(dim=1)
+    rows = torch.arange(len(scores), device=scores.device)
+    return value, best * BLOCK_CODES + blocks[rows, best].max(dim=1).indices

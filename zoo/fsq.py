@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from ..kernels.precision import without_autocast
+from ..kernels.precision import without_autocast, working_dtype
 from .chance import Chance
-from .quantizer import Quantized, Quantizer, count_codes, straight_through, working_dtype
+from .quantizer import Quantized, Quantizer, count_codes, straight_through
 
 EPSILON = 1e-3
 # Codebooks beyond this are not counted: the counts would outweigh the model.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..kernels.precision import without_autocast
+from ..kernels.precision import without_autocast, working_dtype
 from .chance import Chance, draw_noise
-from .quantizer import Quantized, Quantizer, working_dtype
+from .quantizer import Quantized, Quantizer
 
 LOGVAR_RANGE = (-30.0, 20.0)
 

@@ -102,11 +102,3 @@ def count_codes(ids: Tensor, num_codes: int) -> Tensor:
     return torch.zeros(num_codes, dtype=torch.int64, device=ids.device).index_add_(
         0, flat, torch.ones_like(flat)
     )
-
-
-def working_dtype(*tensors: Tensor) -> torch.dtype:
-    """The dtype quantizers compute in: the widest of the tensors, float32 at least."""
-    dtype = torch.float32
-    for tensor in tensors:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    return dtype

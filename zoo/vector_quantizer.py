@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..kernels.precision import without_autocast
+from ..kernels.precision import without_autocast, working_dtype
 from ..kernels.vq import nearest_code
 from .chance import Chance
-from .quantizer import Quantized, Quantizer, count_codes, straight_through, working_dtype
+from .quantizer import Quantized, Quantizer, count_codes, straight_through
 
 
 class VectorQuantizer(Quantizer):
