@@ -7,14 +7,16 @@ from functools import cache
 import torch
 from torch import Tensor
 
-# A certificate costs some passes over the rows; below this work the plain search is as fast.
-_LEAST_DIM, _LEAST_ROWS, _LEAST_CODES = 96, 512, 2048
-# Half the distance of neighbours: the largest relative error of rounding to bfloat16, and to float32.
+# Half the distance of neighbours, relative to a number: the most that rounding changes it.
 _BFLOAT16_ROUNDING, _FLOAT32_ROUNDING = 2.0**-8, 2.0**-24
+# Codes that are ruled out, or scored again, together.
+GROUP_CODES = 64
 # With more candidates than this per row, scoring them again would cost what was won.
-_MOST_CANDIDATES = 4
+_MOST_CANDIDATES = 6
 # Numbers (row features and candidate scores) that are held at a time: 4 MiB, and as much for each candidate.
 _HELD_ELEMENTS = 1 << 20
+# A certificate costs some passes over rows and codes; with less work the plain search is as fast.
+_LEAST_ROWS, _LEAST_CODES = 512, 4096
 
 
 def pays(latents: Tensor, codebook: Tensor) -> bool:
@@ -22,7 +24,6 @@ def pays(latents: Tensor, codebook: Tensor) -> bool:
     return (
         latents.device.type == "cpu"
         and latents.dtype == torch.float32
-        and latents.shape[1] >= _LEAST_DIM
         and latents.shape[0] >= _LEAST_ROWS
         and codebook.shape[0] >= _LEAST_CODES
         and _multiplies_bfloat16()
@@ -36,102 +37,139 @@ def _multiplies_bfloat16() -> bool:
 
 
 class CertifiedSearch:
-    """Finds the best of K codes by z.e + bias; ties go to the lowest index.
+    """Finds the code of the largest z.e + bias; ties go to the lowest index.
 
-    codebook  (K, D) float32, K a multiple of `block`
-    bias      (K,) float32, or -inf where a code may not win
-    block     codes that are ruled out, or scored again, together
-    tile      rows and columns (a multiple of `block`) of the scores in flight at a time
+    codebook  (K, D) float32, K a multiple of GROUP_CODES
+    bias      (K,) float32: -|e|^2 / 2 for the nearest code, 0 for the largest product, -inf where a code may
+              not win
+    tile      rows and columns (a multiple of GROUP_CODES) of the scores in flight at a time
 
-    One product in bfloat16 gives the maximum of each block. With z' and e' the rounded vectors,
-    |z.e - z'.e'| <= |z - z'| |e| + |z'| |e - e'| (Cauchy-Schwarz), both of which are known, plus what float32
-    sums and the rounding of the score itself may add. A block whose maximum lies further below the best one
-    than twice that error cannot hold the nearest code; the others, 1.5 of K / block in a typical row, are
-    scored again in float32. What is found is therefore what a search in float32 finds.
+    One product in bfloat16 gives every distance t = |z|^2 / 2 - z.e - bias, or t = |z| max|e| - z.e for plain
+    products, and the least t of each group of codes. With z' and e' the rounded vectors, t is off by at most
+    |z.e - z'.e'| <= |z - z'| |e| + |z'| |e - e'| (Cauchy-Schwarz), both of which are known, by what the sums
+    in float32 lose, and by the rounding of t itself. A group whose least t lies further above the least of
+    all than two such errors cannot hold the best code. The others, about 1.5 a row, are scored again in
+    float32: what is found is what a search in float32 finds.
     """
 
-    def __init__(self, codebook: Tensor, bias: Tensor, block: int, tile: tuple[int, int]) -> None:
-        self.codebook, self.bias, self.block, self.tile = codebook, bias, block, tile
-        rounded = codebook.bfloat16()
-        self._lengths = codebook.norm(dim=1).max()
-        self._rounding = (codebook - rounded).norm(dim=1).max()
+    def __init__(self, codebook: Tensor, bias: Tensor, tile: tuple[int, int]) -> None:
+        self.codebook, self.bias, self.tile = codebook, bias, tile
+        self._is_distance = bool(bias[bias.isfinite()].any())
+        self._lengths, self._rounding = _lengths_and_rounding(codebook)
         self._bias_size = bias.abs().nan_to_num(posinf=0.0).max()
-        self._columns = torch.cat([rounded, _three_parts(bias)], dim=1)
+        ones = torch.ones(len(codebook), 3, dtype=torch.bfloat16)
+        self._columns = torch.cat([codebook.bfloat16(), _three_parts(-bias), ones], dim=1)
+        self._order = _grouped(torch.arange(len(codebook)), tile[1])
+        self._codes = _grouped(codebook, tile[1])
+        self._biases = _grouped(bias, tile[1])
 
     def __call__(self, latents: Tensor) -> Tensor | None:
         """(N, D) float32 -> (N,) int64; None when no certificate is to be had: the data is too crowded, or
         not finite."""
-        rows = max(1, _HELD_ELEMENTS // (latents.shape[1] + self.block + len(self.codebook) // self.block))
-        found = [self._search(part) for part in latents.split(rows)]
-        certified = [ids for ids in found if ids is not None]
-        return torch.cat(certified) if len(certified) == len(found) else None
+        rows = max(1, _HELD_ELEMENTS // (latents.shape[1] + GROUP_CODES + len(self._codes)))
+        found: list[Tensor] = []
+        for part in latents.split(rows):
+            ids = self._search(part)
+            if ids is None:
+                return None
+            found.append(ids)
+        return torch.cat(found)
 
     def _search(self, latents: Tensor) -> Tensor | None:
         rounded = latents.bfloat16()
-        maxima = self._block_maxima(rounded)
-        best = maxima.amax(dim=1).float()
-        error = self._error(latents, rounded)
-        # The scores were rounded too: that of the best, and that of a block which comes as near.
-        slack = 2 * error + 2.05 * _BFLOAT16_ROUNDING * (best.abs() + 2 * error)
-        threshold = best - slack
+        lengths = latents.norm(dim=1)
+        ceiling = lengths.square() / 2 if self._is_distance else lengths * self._lengths
+        least = self._least_of_groups(rounded, ceiling)
+        error = self._error((latents - rounded).norm(dim=1), lengths, ceiling)
+        best = least.amin(dim=1).float().clamp(min=0)
+        threshold = best * (1 + 2.05 * _BFLOAT16_ROUNDING) + 2.05 * error
         if not bool(threshold.isfinite().all()):
             return None
-        blocks, rows = (maxima.T >= threshold).nonzero(as_tuple=True)
+        groups, rows = (threshold >= least.T).nonzero(as_tuple=True)
         if len(rows) > _MOST_CANDIDATES * len(latents):
             return None
-        return self._best_candidate(latents, blocks, rows)
+        # How far two equal scores in float32 may come out apart.
+        noise = 4 * latents.shape[1] * _FLOAT32_ROUNDING * (lengths * self._lengths + self._bias_size)
+        return self._best_candidate(latents, groups, rows, noise)
 
-    def _block_maxima(self, rounded: Tensor) -> Tensor:
-        """(N, D) bfloat16 -> (N, K / block) bfloat16."""
-        rounded = torch.cat([rounded, rounded.new_ones(len(rounded), 3)], dim=1)
+    def _least_of_groups(self, rounded: Tensor, ceiling: Tensor) -> Tensor:
+        """Least t of each group, (N, D) bfloat16 and (N,) -> (N, K / GROUP_CODES) bfloat16.
+
+        The bits of floats that are not negative are ordered as integers are, and a minimum of integers is
+        several times faster than one of bfloat16. A t below zero is all error; its bits come first of all,
+        which is what a candidate needs.
+        """
+        ones = rounded.new_ones(len(rounded), 3)
+        rounded = torch.cat([-rounded, ones, _three_parts(ceiling)], dim=1)
         rows, columns = self.tile
-        room = rounded.new_empty(min(rows, len(rounded)) * min(columns, len(self.codebook)))
-        maxima = rounded.new_empty(len(rounded), len(self.codebook) // self.block)
-        for tile, row in zip(rounded.split(rows), maxima.split(rows), strict=True):
-            parts = zip(self._columns.split(columns), row.split(columns // self.block, dim=1), strict=True)
-            for codes, blocks in parts:
-                scores = room[: len(tile) * len(codes)].view(len(tile), len(codes))
-                torch.mm(tile, codes.T, out=scores)
-                blocks.copy_(scores.unflatten(1, (-1, self.block)).amax(dim=2))
-        return maxima
+        room = rounded.new_empty(min(rows, len(rounded)) * min(columns, len(self._columns)))
+        least = torch.empty(len(rounded), len(self._codes), dtype=torch.int16)
+        for tile, row in zip(rounded.split(rows), least.split(rows), strict=True):
+            parts = zip(self._columns.split(columns), row.split(columns // GROUP_CODES, dim=1), strict=True)
+            for codes, groups in parts:
+                distances = room[: len(tile) * len(codes)].view(len(tile), len(codes))
+                torch.mm(tile, codes.T, out=distances)
+                bits = distances.view(torch.int16).unflatten(1, (GROUP_CODES, -1))
+                groups.copy_(bits.amin(dim=1))
+        return least.view(torch.bfloat16)
 
-    def _error(self, latents: Tensor, rounded: Tensor) -> Tensor:
-        """(N,) what a score may be off before it is rounded."""
-        wide = rounded.float()
-        lengths = wide.norm(dim=1)
-        terms = latents.shape[1] + 3
-        product = (latents - wide).norm(dim=1) * self._lengths + lengths * self._rounding
-        sums = 2 * terms * _FLOAT32_ROUNDING * (lengths * self._lengths + self._bias_size)
+    def _error(self, lost: Tensor, lengths: Tensor, ceiling: Tensor) -> Tensor:
+        """(N,) what a t may be off before it is rounded; from lengths of latents, and of what they lost."""
+        terms = self._columns.shape[1]
+        product = lost * self._lengths + (lengths + lost) * self._rounding
+        sums = 2 * terms * _FLOAT32_ROUNDING * (lengths * self._lengths + self._bias_size + ceiling)
         # Products in bfloat16 take numbers below the normal ones for zero.
         underflow = terms * torch.finfo(torch.float32).tiny * (1 + lengths + self._lengths)
         return product + sums + underflow
 
-    def _best_candidate(self, latents: Tensor, blocks: Tensor, rows: Tensor) -> Tensor:
-        """The first best code among candidate blocks (P,) of rows (P,); blocks come in ascending order."""
+    def _best_candidate(self, latents: Tensor, groups: Tensor, rows: Tensor, noise: Tensor) -> Tensor:
+        """(N,) the first best code among candidate groups (P,) of rows (P,); groups come in order."""
         candidates = latents[rows]
-        scores = candidates.new_empty(len(rows), self.block)
-        counts = torch.bincount(blocks, minlength=len(self.codebook) // self.block).tolist()
-        parts = zip(
-            candidates.split(counts),
-            scores.split(counts),
-            self.codebook.split(self.block),
-            self.bias.split(self.block),
-            strict=True,
-        )
+        scores = candidates.new_empty(len(rows), GROUP_CODES)
+        counts = torch.bincount(groups, minlength=len(self._codes)).tolist()
+        parts = zip(candidates.split(counts), scores.split(counts), self._codes, self._biases, strict=True)
         for mine, out, codes, bias in parts:
             if len(mine):
                 torch.addmm(bias, mine, codes.T, out=out)
         value, index = scores.max(dim=1)
+        ids = self._order[groups, index]
         best = value.new_full((len(latents),), -torch.inf).scatter_reduce_(0, rows, value, "amax")
-        wins = value == best[rows]
-        ids = torch.full((len(latents),), len(self.codebook), dtype=torch.int64)
-        return ids.scatter_reduce_(0, rows[wins], (blocks * self.block + index)[wins], "amin")
+        wins = value >= (best - noise)[rows]
+        return self._first_best(latents, rows[wins], ids[wins])
+
+    def _first_best(self, latents: Tensor, rows: Tensor, ids: Tensor) -> Tensor:
+        """The best of the ids (P,) of each row (P,); float64 decides where it is close.
+
+        Products of other shapes round in other ways, so copies of a code may differ from group to group.
+        """
+        close = torch.bincount(rows, minlength=len(latents))[rows] > 1
+        found = ids.new_zeros(len(latents)).scatter_(0, rows, ids)
+        rows, ids = rows[close], ids[close]
+        exact = (latents[rows].double() * self.codebook[ids].double()).sum(dim=1) + self.bias[ids].double()
+        best = exact.new_full((len(latents),), -torch.inf).scatter_reduce_(0, rows, exact, "amax")
+        wins = exact == best[rows]
+        return found.scatter_reduce_(0, rows[wins], ids[wins], "amin", include_self=False)
 
 
-def _three_parts(bias: Tensor) -> Tensor:
+def _grouped(table: Tensor, columns: int) -> Tensor:
+    """Rows (K, ...) as groups (K / GROUP_CODES, GROUP_CODES, ...). A group takes every n-th row of a tile, in
+    order: a minimum over an axis that is not the last is the faster one."""
+    tiles = table.split(columns)
+    return torch.cat([tile.unflatten(0, (GROUP_CODES, -1)).transpose(0, 1) for tile in tiles])
+
+
+def _lengths_and_rounding(codebook: Tensor) -> tuple[Tensor, Tensor]:
+    """The longest code, and the longest that rounding takes from one; some codes at a time."""
+    parts = codebook.split(max(1, _HELD_ELEMENTS // codebook.shape[1]))
+    longest = torch.stack([part.norm(dim=1).max() for part in parts]).max()
+    lost = torch.stack([(part - part.bfloat16()).norm(dim=1).max() for part in parts]).max()
+    return longest, lost
+
+
+def _three_parts(numbers: Tensor) -> Tensor:
     """(K,) float32 as the sum of three bfloat16 columns (K, 3), exact to a float32 rounding."""
     parts: list[Tensor] = []
     for _ in range(3):
-        parts.append(bias.bfloat16())
-        bias = (bias - parts[-1].float()).nan_to_num()  # -inf leaves no remainder
+        parts.append(numbers.bfloat16())
+        numbers = (numbers - parts[-1].float()).nan_to_num()  # infinity leaves no remainder
     return torch.stack(parts, dim=1)

@@ -42,8 +42,8 @@ def nearest_code(latents: Tensor, codebook: Tensor, *, metric: Metric = "euclide
 
 
 def _check_inputs(latents: Tensor, codebook: Tensor, metric: str) -> None:
-    if codebook.ndim != 2 or codebook.shape[0] == 0:
-        raise ValueError(f"codebook of shape {tuple(codebook.shape)}; expected (K, D) with K >= 1")
+    if codebook.ndim != 2 or 0 in codebook.shape:
+        raise ValueError(f"codebook of shape {tuple(codebook.shape)}; expected (K, D) with K >= 1 and D >= 1")
     if latents.ndim == 0 or latents.shape[-1] != codebook.shape[1]:
         raise ValueError(
             f"latents of shape {tuple(latents.shape)} against a codebook of shape {tuple(codebook.shape)}; "
@@ -80,6 +80,12 @@ def _(latents: Tensor, codebook: Tensor, metric: str) -> Tensor:
 register_in_float32("tokenzoo::nearest_code")
 
 
+def _half_squares(codebook: Tensor) -> Tensor:
+    """|e|^2 / 2 of each code, some codes at a time: (K, D) -> (K,)."""
+    parts = codebook.split(max(1, TILE_ELEMENTS // codebook.shape[1]))
+    return torch.cat([part.square().sum(dim=1) for part in parts]).mul_(0.5)
+
+
 def nearest_reference(latents: Tensor, codebook: Tensor, bias: Tensor) -> Tensor:
     """What the fast paths compute: (N, D), (K, D), (K,) -> (N,). Holds all N x K scores."""
     scores = latents @ codebook.T + bias
@@ -91,7 +97,7 @@ def nearest_torch(latents: Tensor, codebook: Tensor, bias: Tensor) -> Tensor:
     if len(codebook) % BLOCK_CODES and len(codebook) > 2 * BLOCK_CODES:
         codebook, bias = _whole_blocks(codebook, bias)
     if certified.pays(latents, codebook):
-        search = certified.CertifiedSearch(codebook, bias, BLOCK_CODES, tile_shape(len(codebook)))
+        search = certified.CertifiedSearch(codebook, bias, tile_shape(len(codebook)))
         found = search(latents)
         if found is not None:
             return found

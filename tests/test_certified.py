@@ -17,7 +17,7 @@ def seeded(*shape: int, seed: int = 0) -> Tensor:
 
 def search(latents: Tensor, codebook: Tensor, bias: Tensor | None = None) -> Tensor | None:
     bias = codebook.square().sum(dim=1) / -2 if bias is None else bias
-    return CertifiedSearch(codebook, bias, 64, (256, 256))(latents)
+    return CertifiedSearch(codebook, bias, (256, 256))(latents)
 
 
 def assert_best(found: Tensor | None, latents: Tensor, codebook: Tensor) -> None:
@@ -79,6 +79,18 @@ def test_ties_go_to_the_lowest_index() -> None:
     assert found is not None and torch.equal(found, exact.argmax(dim=1))
 
 
+@pytest.mark.parametrize("rows", [3, 17, 300])
+@pytest.mark.parametrize("dim", [12, 33, 256])
+def test_copies_in_other_groups_tie(rows: int, dim: int) -> None:
+    """Candidate groups are scored in products of other shapes, which round differently."""
+    codebook, latents = seeded(2560, dim), seeded(rows, dim, seed=1)
+    found = CertifiedSearch(
+        codebook.repeat(2, 1), codebook.square().sum(dim=1).repeat(2) / -2, vq.tile_shape(5120)
+    )(latents)
+    assert found is not None and int(found.max()) < 2560
+    assert_best(found, latents, codebook)
+
+
 def test_codes_out_of_the_race_never_win() -> None:
     latents, codebook = seeded(300, 100), seeded(192, 100, seed=1)
     bias = codebook.square().sum(dim=1) / -2
@@ -95,9 +107,33 @@ def test_no_certificate_for_what_is_not_finite(value: float) -> None:
 
 
 def test_no_certificate_for_crowds() -> None:
-    """All codes within a rounding of each other: scoring every block again would cost more than it saves."""
+    """All codes within a rounding of each other: scoring every group again would cost more than it saves."""
     codebook = 1 + seeded(640, 100) * 1e-4
     assert search(seeded(50, 100, seed=1), codebook) is None
+
+
+@pytest.mark.parametrize("tile", [(256, 64), (256, 128), (1, 640)])
+def test_products_without_a_distance(tile: tuple[int, int]) -> None:
+    latents, codebook = seeded(300, 64), seeded(640, 64, seed=1)
+    found = CertifiedSearch(codebook, torch.zeros(640), tile)(latents)
+    assert found is not None and torch.equal(found, (latents @ codebook.T).argmax(dim=1))
+
+
+def test_the_largest_product_among_a_number_of_codes_that_is_no_multiple() -> None:
+    """The codes that fill the last group are out of the race, and do not make products distances."""
+    latents, codebook = 0.1 * seeded(600, 32), 5 * seeded(4100, 32, seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certified, "_multiplies_bfloat16", lambda: True)
+        found = nearest_code(latents, codebook, metric="dot")
+    exact = latents.double() @ codebook.double().T
+    assert torch.equal(found, exact.argmax(dim=1))
+
+
+def test_a_latent_on_its_code_is_found() -> None:
+    """The distance is all error there, and of either sign."""
+    codebook = seeded(640, 96)
+    found = search(codebook[::3].contiguous(), codebook)
+    assert found is not None and torch.equal(found, torch.arange(640)[::3])
 
 
 def test_the_public_search_uses_it_where_it_pays_and_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +147,7 @@ def test_the_public_search_uses_it_where_it_pays_and_falls_back(monkeypatch: pyt
 
     monkeypatch.setattr(CertifiedSearch, "__call__", recorded)
     monkeypatch.setattr(certified, "_multiplies_bfloat16", lambda: True)
-    latents, codebook = seeded(512, 128), seeded(2050, 128, seed=1)
+    latents, codebook = seeded(512, 128), seeded(4100, 128, seed=1)
     bias = codebook.square().sum(dim=1) / -2
     assert torch.equal(nearest_code(latents, codebook), vq.nearest_reference(latents, codebook, bias))
     crowd = 1 + codebook * 1e-4

@@ -1,0 +1,71 @@
+"""How the benchmark measures: processor time and allocations on the CPU, medians and peaks on a GPU."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+Work = Callable[[], object]
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One contender on one size.
+
+    milliseconds  of processor time (CPU, the least of several runs) or elapsed time (GPU, the median)
+    peak_mib      most memory that was allocated at a time, beyond the inputs
+    """
+
+    milliseconds: float
+    peak_mib: float
+
+
+def measure(contenders: Mapping[str, Work], device: str, repeats: int) -> dict[str, Measurement]:
+    """Every contender in turn, `repeats` times around, so that a disturbance meets all alike."""
+    gc.collect()
+    if device == "cuda":
+        return {name: _on_gpu(work) for name, work in contenders.items()}
+    peaks = {name: _cpu_peak_mib(work) for name, work in contenders.items()}  # warms up, too
+    least = dict.fromkeys(contenders, math.inf)
+    for _ in range(repeats):
+        for name, work in contenders.items():
+            start = time.thread_time()
+            work()
+            least[name] = min(least[name], time.thread_time() - start)
+    return {name: Measurement(1000 * least[name], peaks[name]) for name in contenders}
+
+
+def _cpu_peak_mib(work: Work) -> float:
+    """The largest running sum of allocations. (A process keeps what was freed: its size says little.)"""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    results = profiler.profiler
+    if results is None or results.kineto_results is None:
+        return math.nan
+    events = [event for event in results.kineto_results.events() if event.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
+        peak = max(peak, held)
+    return peak / _MIB
+
+
+def _on_gpu(work: Work) -> Measurement:
+    from triton.testing import do_bench
+
+    work()
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    work()
+    torch.cuda.synchronize()
+    peak = torch.cuda.max_memory_allocated() - before
+    median: float = do_bench(work, warmup=25, rep=200, return_mode="median")  # pyright: ignore[reportAssignmentType]
+    return Measurement(median, peak / _MIB)
