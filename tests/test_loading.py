@@ -22,7 +22,7 @@ from tokenzoo.zoo import loading
 from tokenzoo.zoo.transformer import TransformerSize
 
 from .hub_server import HubServer
-from .test_golden import titok_config
+from .golden_titok import titok_config
 
 # The client's own doing, on every upload.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

@@ -111,6 +111,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     _model_options(reconstruct)
 
+    usage = _verb(verbs, "usage", "how well .tok files use their codebooks, level by level", _usage)
+    usage.add_argument("inputs", nargs="+", type=Path, help=".tok files, or folders to search through")
+
+    bench = _verb(verbs, "bench", "time the kernels beside their peers on this machine", _bench)
+    bench.add_argument("operations", nargs="*", help="which; default: all")
+    bench.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    bench.add_argument("--repeats", type=_count, default=5, help="rounds, of which the best counts")
+    bench.add_argument("--first", type=_count, help="only so many sizes of each operation")
+    bench.add_argument("--out", type=Path, help="folder for a page and the numbers")
+
     convert = _verb(verbs, "convert", "a checkpoint of any known layout to a folder of ours", jobs.convert)
     convert.add_argument("source", help="name, Hub id, folder, or a weights file (.bin, .pt, .safetensors)")
     convert.add_argument("--out", type=Path, required=True, help="folder to write")
@@ -227,6 +237,18 @@ def _decode(options: argparse.Namespace) -> int:
 
 def _reconstruct(options: argparse.Namespace) -> int:
     return jobs.reconstruct_files(options)
+
+
+def _usage(options: argparse.Namespace) -> int:
+    from .usage_files import usage_files
+
+    return usage_files(options)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from ..kernels.bench import run
+
+    return run(options)
 
 
 def _fit(arguments: list[str]) -> int:

@@ -134,7 +134,7 @@ def decode_files(options: Namespace) -> int:
     """Every `.tok` file back to a file of its medium; returns the exit code."""
     from .tokens import Tokens
 
-    found = _find_tok(options.inputs)
+    found = find_tok(options.inputs)
     _check_out(options.out)
     report = Report(options.json)
     loaded: dict[tuple[str, str | None], Tokenizer] = {}
@@ -292,7 +292,8 @@ def _find(files: Medium, inputs: Sequence[Path]) -> list[tuple[Path, Path]]:
     return found
 
 
-def _find_tok(inputs: Sequence[Path]) -> list[tuple[Path, Path]]:
+def find_tok(inputs: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """`.tok` files, and those inside folders, each with its place below the folder; ValueError if none."""
     found: list[tuple[Path, Path]] = []
     for given in inputs:
         inside = sorted(given.rglob("*.tok")) if given.is_dir() else [given]

@@ -1,0 +1,86 @@
+"""Parity fixtures: what the official code was, was given, and gave; and how a family is run on them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tokenzoo.checkpoints.weights import load_strict
+
+
+@dataclass(frozen=True, eq=False)
+class Fixture:
+    """One folder of /golden/: what the official code was, was given, and gave."""
+
+    name: str
+    system: str
+    config: dict[str, Any]
+    meta: dict[str, Any]
+    tensors: dict[str, Tensor]
+    inputs: dict[str, Tensor]
+    expected: dict[str, Tensor]
+
+    def assert_close(self, name: str, got: Tensor) -> None:
+        """Ids must be identical, floats within the tolerance that meta.json states."""
+        expected = self.expected[name]
+        assert got.shape == expected.shape, f"{name}: {tuple(got.shape)}, recorded {tuple(expected.shape)}"
+        if not expected.is_floating_point():
+            wrong = int((got != expected).sum())
+            assert wrong == 0, f"{name}: {wrong} of {expected.numel()} ids differ"
+            return
+        stated = re.search(r"atol (\S+) / rtol (\S+)", self.meta["suggested_tolerance"])
+        assert stated, f"{self.name}: tolerance {self.meta['suggested_tolerance']!r} is not understood"
+        atol, rtol = float(stated[1]), float(stated[2])
+        torch.testing.assert_close(got, expected, atol=atol, rtol=rtol, msg=lambda text: f"{name}: {text}")
+
+
+@dataclass(frozen=True)
+class GoldenRun:
+    """How one family is held to the fixtures of its systems. Modules tests/golden_*.py list theirs as RUNS.
+
+    converter  the module of `checkpoints` that knows the official layout
+    build      our model, without the weights, of the fixture's config.json, where numbers that the official
+               source hard-codes are shrunk
+    run        everything that the fixture records, by its names there, from the model in eval mode
+    """
+
+    converter: Any
+    build: Callable[[Mapping[str, Any]], Any]
+    run: Callable[[Any, Fixture], dict[str, Tensor]]
+
+    def load(self, model: Any, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Strictly, as `tokenzoo.load` does with a folder in the official layout."""
+        assert self.converter.recognise(config, tensors)
+        names = self.converter.convert_names(tensors)
+        load_strict(model, {names[name]: tensor for name, tensor in tensors.items() if name in names})
+
+
+def system_of(folder: Path) -> str:
+    """What the fixture proves; the audio fixtures name their repository only."""
+    meta = json.loads((folder / "meta.json").read_text())
+    return meta.get("system") or meta["repo"].split()[0]
+
+
+def read_fixture(folder: Path) -> Fixture:
+    return Fixture(
+        name=folder.name,
+        system=system_of(folder),
+        config=json.loads((folder / "config.json").read_text()),
+        meta=json.loads((folder / "meta.json").read_text()),
+        tensors={name: _float32(tensor) for name, tensor in load_file(folder / "model.safetensors").items()},
+        inputs=load_file(folder / "inputs.safetensors"),
+        expected=load_file(folder / "expected.safetensors"),
+    )
+
+
+def _float32(tensor: Tensor) -> Tensor:
+    """Fixtures store fp16-representable weights as F16; the official code ran in float32."""
+    return tensor.float() if tensor.is_floating_point() else tensor
