@@ -21,8 +21,8 @@ from tokenzoo.image.titok import TiTok, TiTokConfig
 from tokenzoo.zoo import loading
 from tokenzoo.zoo.transformer import TransformerSize
 
-from .hub_server import HubServer
 from .golden_titok import titok_config
+from .hub_server import HubServer
 
 # The client's own doing, on every upload.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
