@@ -59,7 +59,7 @@ class TiTokDecoder(nn.Module):
     """Quantized latents to pixels, or to logits over VQGAN codes where the model ends there.
 
     latents  (B, N, D) float; N may be any prefix, the row simply gets shorter
-    lengths  (B,) int64, tokens of each item, when they differ: the padding is masked and read by nobody
+    lengths  (B,) int64, tokens of each item, when they differ: the padding is read by nobody, nor computed
     returns  (B, 3, H, W) float, not clamped; stage-1 models (B, pixel_codes, h, w) logits
     """
 
@@ -130,17 +130,17 @@ class PatchHead(nn.Module):
 class SoftCodeDecoder(nn.Module):
     """The probability-weighted mean of the VQGAN codes, decoded: (B, codes, h, w) logits -> (B, 3, H, W)."""
 
-    def __init__(self, codes: int, config: PixelDecoderConfig) -> None:
+    def __init__(self, codes: int, config: PixelDecoderConfig, *, middle: int | None = None) -> None:
         super().__init__()
         self.codebook = nn.Parameter(torch.empty(codes, config.latent_dim).uniform_(-1 / codes, 1 / codes))
-        self.decoder = PixelDecoder(config)
+        self.decoder = PixelDecoder(config, middle=middle)
 
     def forward(self, logits: Tensor) -> Tensor:
         return self.decoder(torch.einsum("bkhw,kd->bdhw", logits.softmax(dim=1), self.codebook))
 
 
 def _keep(lengths: Tensor, patches: int, count: int) -> Tensor:
-    """Which of [class, patches, latents] may be attended to: lengths (B,) -> (B, patches + count) bool."""
+    """Which of [class, patches, latents] are there: lengths (B,) -> (B, patches + count) bool."""
     real = torch.arange(count, device=lengths.device) < lengths[:, None]
     return torch.cat([real.new_ones(real.shape[0], patches), real], dim=1)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tokenzoo.zoo.fitting import kmeans, principal_axes
+from tokenzoo.zoo.fitting import distant_rows, kmeans, principal_axes
 
 
 def test_principal_axes_are_those_of_a_known_covariance():
@@ -41,3 +41,34 @@ def test_kmeans_is_repeatable_and_takes_fewer_rows_than_codes():
     assert torch.cdist(rows, first).min(1).values.max() < 1e-5
     with pytest.raises(ValueError, match="k-means of no rows"):
         kmeans(rows[:0], 2, generator=torch.Generator())
+
+
+def test_a_spread_start_finds_clusters_that_a_random_one_misses():
+    """Sixteen far clusters of very unequal size, in 10 draws: random rows leave small ones without a code."""
+    generator = torch.Generator().manual_seed(6)
+    centres = 100 * torch.randn(16, 3, generator=generator)
+    rows = centres.repeat_interleave(torch.tensor([500] * 4 + [10] * 12), dim=0)
+    rows = rows + 0.1 * torch.randn(rows.shape, generator=generator)
+
+    def missed(spread):
+        codes = kmeans(rows, 16, generator=generator, spread=spread)
+        return int((torch.cdist(centres, codes).min(1).values > 1).sum())
+
+    assert [missed(True) for _ in range(10)] == [0] * 10
+    assert min(missed(False) for _ in range(10)) > 0
+
+
+def test_distant_rows_are_rows_and_differ():
+    rows = torch.randn(200, 3, generator=torch.Generator().manual_seed(7))
+    for count in (1, 5, 100, 200):
+        drawn = distant_rows(rows, count, torch.Generator().manual_seed(8))
+        assert len(drawn.unique(dim=0)) == count
+        assert (drawn[:, None] == rows).all(2).any(1).all()
+
+
+def test_spherical_kmeans_gives_codes_of_length_one():
+    rows = torch.nn.functional.normalize(
+        torch.randn(60, 3, generator=torch.Generator().manual_seed(9)), dim=1
+    )
+    codes = kmeans(rows, 5, generator=torch.Generator().manual_seed(10), spherical=True)
+    assert torch.allclose(codes.norm(dim=1), torch.ones(5))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from tokenzoo.kernels.packing import Packing
 from tokenzoo.zoo.transformer import Block, Transformer, TransformerSize
 
 
@@ -34,6 +35,19 @@ def test_block_is_torchs_encoder_layer() -> None:
     x = torch.randn(2, 7, 32)
     # In train mode torch takes the same plain path as here, not its fused one.
     torch.testing.assert_close(block(x), layer.train()(x), atol=2e-6, rtol=1e-5)
+
+
+def test_a_block_takes_a_mask_or_packed_rows() -> None:
+    torch.manual_seed(0)
+    block = Block(32, 4).double()
+    x = torch.randn(3, 6, 32, dtype=torch.float64)
+    keep = torch.tensor([[1, 1, 1, 1, 1, 1], [0, 1, 0, 1, 1, 0], [0, 0, 0, 0, 0, 0]], dtype=torch.bool)
+    packing = Packing.of(keep)
+    packed = block(packing.pack(x), packing)
+    assert packed.shape == (9, 32)
+    masked = block(x, keep)
+    assert bool(masked.isfinite().all())
+    torch.testing.assert_close(packing.unpack(packed)[keep], masked[keep], rtol=0, atol=1e-13)
 
 
 def test_masked_rows_equal_shorter_rows() -> None:

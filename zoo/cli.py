@@ -248,7 +248,10 @@ def _usage(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     from ..kernels.bench import run
 
-    return run(options)
+    try:
+        return run(options)
+    except ValueError as error:  # of the options; a measurement that goes wrong is a RuntimeError
+        raise jobs.UsageError(str(error)) from error
 
 
 def _fit(arguments: list[str]) -> int:

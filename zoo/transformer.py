@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from ..kernels.attention import attention
+from ..kernels.packing import Packing, packed_attention
 from .config import check_range
 
 MLP_RATIO = 4
@@ -30,7 +32,7 @@ class TransformerSize:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with packed query, key and value projections."""
+    """Multi-head self-attention with packed query, key and value projections; rows as `Block` has them."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -38,21 +40,21 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        batch, length, width = x.shape
-        heads = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads)
-        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)
-        mask = None if keep is None else keep[:, None, None, :]
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+    def forward(self, x: Tensor, rows: Tensor | Packing | None = None) -> Tensor:
+        query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)
+        if isinstance(rows, Packing):
+            return self.out(packed_attention(query, key, value, rows).flatten(-2))
+        mixed = attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), keep=rows)
+        return self.out(mixed.transpose(1, 2).flatten(-2))
 
 
 class Block(nn.Module):
     """Pre-norm block: LayerNorm (eps 1e-5), attention, LayerNorm, MLP with exact GELU; each half residual.
 
-    x        (B, N, D) float
-    keep     (B, N) bool, True where a token may be attended to; None when all may
-    returns  (B, N, D) float; rows where keep is False are meaningless
+    x        (B, N, D) float, or packed (T, D)
+    rows     which tokens belong together: None, all of a row; (B, N) bool, those of a row where it is True;
+             with packed tokens their Packing
+    returns  as x; tokens where `rows` is False are meaningless
 
     Source: bytedance/1d-tokenizer, ResidualAttentionBlock (after OpenCLIP).
     """
@@ -66,13 +68,21 @@ class Block(nn.Module):
             nn.Linear(width, MLP_RATIO * width), nn.GELU(), nn.Linear(MLP_RATIO * width, width)
         )
 
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        x = x + self.attention(self.norm1(x), keep)
+    def forward(self, x: Tensor, rows: Tensor | Packing | None = None) -> Tensor:
+        x = x + self.attention(self.norm1(x), rows)
         return x + self.mlp(self.norm2(x))
 
 
 class Transformer(nn.Module):
-    """A LayerNorm, then `size.layers` blocks: (B, N, D), keep (B, N) bool or None -> (B, N, D)."""
+    """A LayerNorm, then `size.layers` blocks.
+
+    x        (B, N, D) float
+    keep     (B, N) bool, True where a token is there, anywhere in its row; None when all are
+    returns  (B, N, D) float; rows where keep is False are meaningless
+
+    With `keep` the kept tokens alone are computed, packed. Compiled and exported graphs, whose shapes cannot
+    depend on values, compute all tokens and hide the others by a mask. Both give what each item gives alone.
+    """
 
     def __init__(self, size: TransformerSize) -> None:
         super().__init__()
@@ -80,7 +90,13 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(size.width, size.heads) for _ in range(size.layers))
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        if keep is None or torch.compiler.is_compiling():
+            return self._mix(x, keep)
+        packing = Packing.of(keep)
+        return packing.unpack(self._mix(packing.pack(x), packing))
+
+    def _mix(self, x: Tensor, rows: Tensor | Packing | None) -> Tensor:
         x = self.norm(x)
         for block in self.blocks:
-            x = block(x, keep)
+            x = block(x, rows)
         return x

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ..kernels.precision import without_autocast, working_dtype
-from ..kernels.vq import nearest_code
-from .chance import Chance
-from .quantizer import Quantized, Quantizer, count_codes, straight_through
+from .codebook_care import KMeansStart, Moves, Revival
+from .codebook_quantizer import CodebookQuantizer
+from .collective import sum_over_ranks
+
+# Of the running counts that a revival looks at.
+COUNT_DECAY = 0.99
 
 
-class VectorQuantizer(Quantizer):
-    """One id per latent: the nearest of `num_codes` learned vectors.
+class VectorQuantizer(CodebookQuantizer):
+    """One id per latent: the nearest of `num_codes` vectors, which the optimizer learns.
 
-    num_codes          K, size of the codebook
-    dim                D, width of a code
-    l2                 compare directions only: latents and codes are divided by their length for the search
-                       and for the loss
-    normalise_lookup   the looked-up code is divided by its length too; the codebook stays as it was learned
-    commitment_weight  weight of the term that pulls latents towards their codes
+    The options are those of `CodebookQuantizer`. TiTok and ViT-VQGAN: l2 and normalise_lookup; DAC and
+    SNAC: l2 alone, inside a `ProjectedQuantizer`. The codebook gets gradients through the loss alone, so
+    DistributedDataParallel averages them like any others. A code that is revived had none for a while: its
+    momentum in Adam has faded, and the second moment makes its first steps smaller at most.
 
-    Source: bytedance/1d-tokenizer, modeling/quantizer/quantizer.py. The backward pass reaches the latents
-    through their normalisation, and the codebook through the loss alone.
+    Source: bytedance/1d-tokenizer, modeling/quantizer/quantizer.py; descript-audio-codec, dac/nn/quantize.py.
     """
 
     def __init__(
@@ -34,48 +32,33 @@ class VectorQuantizer(Quantizer):
         l2: bool = False,
         normalise_lookup: bool = False,
         commitment_weight: float = 0.25,
+        rotation: bool = False,
+        start: KMeansStart | None = None,
+        revival: Revival | None = None,
     ) -> None:
-        super().__init__()
-        if num_codes < 1 or dim < 1:
-            raise ValueError(f"codebook of {num_codes} codes of width {dim}; expected at least 1 of each")
-        self.codebook_sizes = (num_codes,)
-        self.dim_in = self.dim_out = dim
-        self.l2 = l2
-        self.normalise_lookup = normalise_lookup
-        self.commitment_weight = commitment_weight
+        super().__init__(
+            num_codes,
+            dim,
+            l2=l2,
+            normalise_lookup=normalise_lookup,
+            commitment_weight=commitment_weight,
+            rotation=rotation,
+            start=start,
+            revival=revival,
+        )
         self.codebook = nn.Parameter(torch.empty(num_codes, dim).uniform_(-1 / num_codes, 1 / num_codes))
+        if start:
+            self.register_buffer("started", torch.zeros(1))
+        if revival:
+            self.register_buffer("counts", torch.ones(num_codes))
 
-    def forward(self, latents: Tensor, *, generator: Chance = None) -> Quantized:
-        """Loss: commitment_weight * |sg(q) - z|^2 + |q - sg(z)|^2, both means over all elements."""
-        self._check_latents(latents)
-        with without_autocast(latents.device):
-            latents = self._prepare(latents)
-            ids = self._search(latents)
-            codes = self.decode(ids)
-            commitment = F.mse_loss(latents, codes.detach().to(latents.dtype))
-            fit = F.mse_loss(codes, latents.detach().to(codes.dtype))
-            return Quantized(
-                latents=straight_through(latents, codes),
-                values=ids,
-                loss=self.commitment_weight * commitment + fit,
-                usage=count_codes(ids, self.codebook_sizes[0]),
-            )
+    @torch.no_grad()
+    def _learn(self, latents: Tensor, ids: Tensor, usage: Tensor) -> None:
+        if self.revival:
+            (counts,) = sum_over_ranks(usage)
+            self.counts.lerp_(counts.to(self.counts.dtype), 1 - COUNT_DECAY)
 
-    def encode(self, latents: Tensor, *, generator: Chance = None) -> Tensor:
-        self._check_latents(latents)
-        with without_autocast(latents.device):
-            return self._search(self._prepare(latents))
-
-    def decode(self, values: Tensor) -> Tensor:
-        """Codes of the ids: (...) int64 in [0, K) -> (..., D) float32 (float64 for a float64 codebook)."""
-        with without_autocast(values.device):
-            codes = F.embedding(values, self.codebook).to(working_dtype(self.codebook))
-            return F.normalize(codes, dim=-1) if self.normalise_lookup else codes
-
-    def _prepare(self, latents: Tensor) -> Tensor:
-        latents = latents.to(working_dtype(latents))
-        return F.normalize(latents, dim=-1) if self.l2 else latents
-
-    def _search(self, prepared: Tensor) -> Tensor:
-        codebook = self.codebook.detach().to(working_dtype(self.codebook))
-        return nearest_code(prepared, F.normalize(codebook, dim=-1) if self.l2 else codebook)
+    def _move(self, moves: Moves) -> None:
+        self.codebook.copy_(torch.where(moves.marked[:, None], moves.codes, self.codebook))
+        if self.revival:
+            self.counts.copy_(torch.where(moves.marked, self.counts.mean(), self.counts))
