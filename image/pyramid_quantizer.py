@@ -15,10 +15,11 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..kernels.precision import without_autocast, working_dtype
+from ..kernels.statistics import code_counts
 from ..zoo.chance import Chance
 from ..zoo.config import check_range
 from ..zoo.fitting import kmeans, principal_axes
-from ..zoo.quantizer import Quantized, Quantizer, count_codes
+from ..zoo.quantizer import Quantized, Quantizer
 
 # First codes that a search tries; more find a closer pair, at a price.
 BEAM = 6
@@ -209,7 +210,7 @@ class PyramidQuantizer(Quantizer):
                 latents=decoded + (latents - latents.detach()),  # adds an exact zero
                 values=ids,
                 loss=loss,
-                usage=count_codes(ids, self.codebook_sizes[0]),
+                usage=code_counts(ids, self.codebook_sizes[0]),
             )
 
     def encode(self, latents: Tensor, *, generator: Chance = None) -> Tensor:

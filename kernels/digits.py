@@ -17,9 +17,11 @@ EXACT_IN_FLOAT32 = 1 << 24
 
 
 def check_sizes(sizes: Sequence[int]) -> None:
-    """ValueError unless the ids of digits in [0, size), and their number, fit an int64."""
-    if not sizes or min(sizes) < 2 or math.prod(sizes) >= 1 << 63:
-        raise ValueError(f"levels {tuple(sizes)}: expected at least one, each 2 or more, product below 2**63")
+    """ValueError unless digits in [0, size) are exact in float32, and the number of their ids in int64."""
+    if not sizes or min(sizes) < 2 or max(sizes) > EXACT_IN_FLOAT32 or math.prod(sizes) >= 1 << 63:
+        raise ValueError(
+            f"levels {tuple(sizes)}: expected at least one, each 2 or more, up to 2**24, product below 2**63"
+        )
 
 
 def place_values(sizes: Sequence[int], *, high_first: bool = False) -> list[int]:

@@ -59,11 +59,7 @@ def _check_inputs(latents: Tensor, codebook: Tensor, metric: str) -> None:
 @torch.library.custom_op("tokenzoo::nearest_code", mutates_args=())
 def nearest_op(latents: Tensor, codebook: Tensor, metric: str) -> Tensor:
     """The operator: (N, D) and (K, D) of one dtype -> (N,) int64."""
-    bias = (
-        codebook.square().sum(dim=1).mul_(-0.5)
-        if metric == "euclidean"
-        else codebook.new_zeros(len(codebook))
-    )
+    bias = _half_squares(codebook).neg_() if metric == "euclidean" else codebook.new_zeros(len(codebook))
     path = chosen_path(latents)
     if path == "triton":
         from .vq_triton import nearest_triton
@@ -83,7 +79,8 @@ register_in_float32("tokenzoo::nearest_code")
 def _half_squares(codebook: Tensor) -> Tensor:
     """|e|^2 / 2 of each code, some codes at a time: (K, D) -> (K,)."""
     parts = codebook.split(max(1, TILE_ELEMENTS // codebook.shape[1]))
-    return torch.cat([part.square().sum(dim=1) for part in parts]).mul_(0.5)
+    squares = [part.square().sum(dim=1) for part in parts]
+    return (torch.cat(squares) if len(squares) > 1 else squares[0]).mul_(0.5)
 
 
 def nearest_reference(latents: Tensor, codebook: Tensor, bias: Tensor) -> Tensor:
@@ -143,7 +140,10 @@ def _two_level_max(scores: Tensor) -> tuple[Tensor, Tensor]:
     if scores.shape[1] % BLOCK_CODES:
         value, index = scores.max(dim=1)
         return value, index
-    blocks = scores.unflatten(1, (-1, BLOCK_CODES))
+    rows, count = len(scores), scores.shape[1] // BLOCK_CODES
+    blocks = scores.view(rows, count, BLOCK_CODES)
     value, best = blocks.amax(dim=2).max(dim=1)
-    rows = torch.arange(len(scores), device=scores.device)
-    return value, best * BLOCK_CODES + blocks[rows, best].max(dim=1).indices
+    # Several times faster on a CPU than blocks[row, best].
+    place = torch.arange(rows, device=scores.device) * count + best
+    winners = blocks.view(rows * count, BLOCK_CODES).index_select(0, place)
+    return value, best * BLOCK_CODES + winners.max(dim=1).indices

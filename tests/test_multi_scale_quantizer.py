@@ -62,7 +62,7 @@ def test_forward_is_decode_of_encode(
 
 
 def by_hand(quantizer: MultiScaleQuantizer, latents: Tensor) -> tuple[list[Tensor], Tensor]:
-    """snac, vq.py: average pool, factorised search, repeat. Ids (B, T / stride) of each level, and the sum."""
+    """snac, vq.py: average pool, factorised search, repeat. Ids (B, T / stride) by level, and the sum."""
     weights, residual, total, ids = quantizer.state_dict(), latents, torch.zeros_like(latents), []
     for level, stride in enumerate((4, 2, 1)):
         prefix = f"residual.stages.{level}.inner."

@@ -85,7 +85,7 @@ def test_bounded_is_version_1_17() -> None:
 
 
 def test_every_stage_comes_closer() -> None:
-    """Five levels are half apart, so the first errs by a quarter at most, each further one by a fifth of that."""
+    """Five levels are half apart, so the first errs by a quarter, each further one by a fifth of that."""
     quantizer, latents = ResidualFiniteScalarQuantizer([5, 5, 5], 4), draw(200, 3, scale=2.0)
     values, squashed = quantizer.encode(latents), 1.25 * torch.tanh(latents / 1.25)
     for keep in range(1, 5):

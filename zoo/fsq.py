@@ -11,8 +11,9 @@ from torch import Tensor
 from ..kernels.digits import check_sizes
 from ..kernels.precision import working_dtype
 from ..kernels.scalar import ScalarCodes, level_values, quantize_levels
+from ..kernels.statistics import code_counts
 from .chance import Chance
-from .quantizer import Quantized, Quantizer, count_codes
+from .quantizer import Quantized, Quantizer
 
 # Codebooks beyond this are not counted: the counts would outweigh the model.
 MAX_COUNTED_CODES = 1 << 20
@@ -70,4 +71,4 @@ class FiniteScalarQuantizer(Quantizer):
 
 def count_if_few(ids: Tensor, num_codes: int) -> Tensor | None:
     """(num_codes,) int64 hits, None for codebooks too large to be counted."""
-    return count_codes(ids, num_codes) if num_codes <= MAX_COUNTED_CODES else None
+    return code_counts(ids, num_codes) if num_codes <= MAX_COUNTED_CODES else None

@@ -87,7 +87,8 @@ class IndexBackpropagationQuantizer(Quantizer):
             if assigned.entropies is not None and assigned.mean is not None:
                 loss = loss + self._entropy_loss(assigned.entropies, assigned.mean)
             return Quantized(
-                latents=assigned.quantized,
+                # Float64 latents widen the codes for the search: nothing is lost on the way back.
+                latents=assigned.quantized.to(codebook.dtype),
                 values=assigned.ids,
                 loss=loss,
                 usage=code_counts(assigned.ids, self.codebook_sizes[0]),

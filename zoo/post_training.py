@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..kernels.precision import without_autocast, working_dtype
 from ..kernels.scalar import quantize_bins
+from ..kernels.statistics import code_counts
 from .chance import Chance
-from .quantizer import Quantized, Quantizer, count_codes, straight_through
+from .quantizer import Quantized, Quantizer, straight_through
 
 
 class PostTrainingQuantizer(Quantizer):
@@ -79,7 +80,7 @@ class PostTrainingQuantizer(Quantizer):
             latents=straight_through(latents, self.decode(ids)),
             values=ids,
             loss=latents.new_zeros((), dtype=working_dtype(latents)),
-            usage=count_codes(slots, levels * dim).view(dim, levels),
+            usage=code_counts(slots, levels * dim).view(dim, levels),
         )
 
     def encode(self, latents: Tensor, *, generator: Chance = None) -> Tensor:

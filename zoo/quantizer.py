@@ -94,11 +94,3 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:  # pyright: ignore
         return gradient.to(ctx.dtype), None  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def count_codes(ids: Tensor, num_codes: int) -> Tensor:
-    """How often each code occurs, without waiting for the device: (...) int64 -> (num_codes,) int64."""
-    flat = ids.reshape(-1)
-    return torch.zeros(num_codes, dtype=torch.int64, device=ids.device).index_add_(
-        0, flat, torch.ones_like(flat)
-    )

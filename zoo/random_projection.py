@@ -10,9 +10,10 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from ..kernels.precision import without_autocast, working_dtype
+from ..kernels.statistics import code_counts
 from ..kernels.vq import nearest_code
 from .chance import Chance
-from .quantizer import Quantized, Quantizer, count_codes
+from .quantizer import Quantized, Quantizer
 
 
 class RandomProjectionQuantizer(Quantizer):
@@ -62,7 +63,7 @@ class RandomProjectionQuantizer(Quantizer):
     def forward(self, latents: Tensor, *, generator: Chance = None) -> Quantized:
         """Loss: 0."""
         ids = self.encode(latents)
-        usage = [count_codes(each, self.num_codes) for each in self._per_codebook(ids)]
+        usage = [code_counts(each, self.num_codes) for each in self._per_codebook(ids)]
         return Quantized(
             latents=self.decode(ids),
             values=ids,
