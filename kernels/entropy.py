@@ -10,8 +10,7 @@ over K1 K2 codes, not an approximation, in O(N (K1 + K2) + K1 K2) memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .paths import chosen_path
-from .precision import register_in_float32, without_autocast, working_dtype
+from .precision import full_products, register_in_float32, without_autocast, working_dtype
 
 # Two vectors of this size, the mean and its gradient, are held: 2 x 256 MiB in float32.
 MAX_JOINT_CODES = 1 << 26
@@ -139,7 +138,7 @@ def joint_mean_reference(log_probabilities: Tensor, sizes: Sequence[int]) -> Ten
 
 def joint_mean_torch(log_probabilities: Tensor, sizes: Sequence[int]) -> Tensor:
     """Two halves and one matrix product."""
-    with _full_products():
+    with full_products():
         first, last = _half_joints(log_probabilities, _selections(sizes, log_probabilities))
         return (first.T @ last).div_(max(1, len(log_probabilities))).flatten()
 
@@ -147,7 +146,7 @@ def joint_mean_torch(log_probabilities: Tensor, sizes: Sequence[int]) -> Tensor:
 @torch.library.custom_op("tokenzoo::joint_mean_backward", mutates_args=())
 def joint_mean_backward_op(gradient: Tensor, log_probabilities: Tensor, sizes: Sequence[int]) -> Tensor:
     """(prod L_j,), (N, sum L_j) -> (N, sum L_j). The halves are computed anew: keeping them costs memory."""
-    with _full_products():
+    with full_products():
         selections = _selections(sizes, log_probabilities)
         first, last = _half_joints(log_probabilities, selections)
         gradient = gradient.reshape(first.shape[1], last.shape[1]) / max(1, len(log_probabilities))
@@ -187,20 +186,6 @@ def _selection(sizes: tuple[int, ...], dtype: torch.dtype, device: torch.device)
     place, size, value = torch.tensor(rows, device=device).reshape(-1, 3, 1).unbind(1)
     codes = torch.arange(math.prod(sizes), device=device)
     return (codes // place % size == value).to(dtype)
-
-
-@contextmanager
-def _full_products() -> Iterator[None]:
-    """Products of float32 in float32, whatever was allowed: TF32 keeps three digits of a log-probability."""
-    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # pyright: ignore
-    allowed = [backend.fp32_precision for backend in backends]
-    try:
-        for backend in backends:
-            backend.fp32_precision = "ieee"
-        yield
-    finally:
-        for backend, precision in zip(backends, allowed, strict=True):
-            backend.fp32_precision = precision
 
 
 def _joint_mean_setup(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -31,3 +32,20 @@ def register_in_float32(name: str) -> None:
     """Autocast on any device hands the operator `name` its floats in float32; float64 stays as it is."""
     for device in ("cpu", "cuda"):
         torch.library.register_autocast(name, device, torch.float32)
+
+
+@contextmanager
+def full_products() -> Iterator[None]:
+    """Products of float32 in float32, whatever was allowed: TF32 keeps three digits, too few for scores and
+    log-probabilities. The settings are the process's own: they are touched only where they allow less."""
+    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # pyright: ignore
+    allowed = [
+        (each, each.fp32_precision) for each in backends if each.fp32_precision not in ("none", "ieee")
+    ]
+    try:
+        for backend, _ in allowed:
+            backend.fp32_precision = "ieee"
+        yield
+    finally:
+        for backend, precision in allowed:
+            backend.fp32_precision = precision

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import certified
 from .paths import chosen_path
-from .precision import register_in_float32, without_autocast, working_dtype
+from .precision import full_products, register_in_float32, without_autocast, working_dtype
 
 Metric = Literal["euclidean", "dot"]
 
@@ -65,7 +65,8 @@ def nearest_op(latents: Tensor, codebook: Tensor, metric: str) -> Tensor:
         from .vq_triton import nearest_triton
 
         return nearest_triton(latents, codebook, bias)
-    return (nearest_reference if path == "reference" else nearest_torch)(latents, codebook, bias)
+    with full_products():
+        return (nearest_reference if path == "reference" else nearest_torch)(latents, codebook, bias)
 
 
 @nearest_op.register_fake

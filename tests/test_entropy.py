@@ -17,6 +17,7 @@ from tokenzoo.kernels.entropy import (
     joint_mean_op,
 )
 from tokenzoo.kernels.paths import using
+from tokenzoo.kernels.precision import full_products
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64, scale: float = 1.0) -> Tensor:
@@ -171,7 +172,7 @@ def test_products_are_full_whatever_the_user_allows() -> None:
     before = backend.fp32_precision
     try:
         backend.fp32_precision = "tf32"
-        with entropy._full_products():
+        with full_products():
             assert backend.fp32_precision == "ieee"
         binary_code_entropy(draw(4, 3))
         assert backend.fp32_precision == "tf32"

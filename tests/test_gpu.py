@@ -102,6 +102,7 @@ def test_the_search_is_one_operator_for_compile_and_opcheck() -> None:
 
 
 @pytest.mark.usefixtures("no_waiting")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning")
 def test_nothing_waits_for_the_device() -> None:
     latents, codebook = torch.randn(5000, 64, device="cuda"), torch.randn(500, 64, device="cuda")
     ids = nearest_code(latents, codebook)

@@ -1,6 +1,7 @@
 """Index backpropagation against the full softmax by autograd: value, gradient, memory; and its quantizer."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,8 @@ from tokenzoo.kernels.ibq import (
     index_backpropagation_reference,
 )
 from tokenzoo.zoo.ibq import IndexBackpropagationQuantizer
+
+NO_ENTROPIES = {"sample_entropy_weight": 0.0, "code_entropy_weight": 0.0}
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -102,7 +105,7 @@ def test_float32_is_as_exact_as_the_full_softmax() -> None:
         assert error < 2 * usual and error < 1e-3 * float(exact.norm())
 
 
-def test_memory_is_the_codebooks_and_one_tile() -> None:
+def test_memory_is_the_codebook_and_a_few_tiles() -> None:
     rows, codes, dim = 2048, 4096, 16
     latents, codebook = (draw(size, dim, dtype=torch.float32).requires_grad_() for size in (rows, codes))
 
@@ -115,7 +118,7 @@ def test_memory_is_the_codebooks_and_one_tile() -> None:
 
     peak = measure({"": step}, "cpu", repeats=0)[""].peak_mib
     linear = (4 * rows * dim + 4 * codes * dim) * 4 / 2**20
-    tiles = 6 * ibq.CPU_TILE_ELEMENTS * 4 / 2**20
+    tiles = 8 * ibq.CPU_TILE_ELEMENTS * 4 / 2**20
     assert 0 < peak < linear + tiles < rows * codes * 4 / 2**20 / 2, peak
 
 
@@ -243,23 +246,22 @@ def weighted_latents(latents: Tensor) -> Tensor:
     return (latents * draw(*latents.shape, seed=3)).sum()
 
 
+@pytest.mark.parametrize("given", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("weight", [0.0, 0.05])
-def test_decode_is_what_training_saw(dtype: torch.dtype, weight: float) -> None:
-    """Bit for bit, under autocast too, and for codebooks of any dtype."""
+@pytest.mark.parametrize("options", [{}, {"l2": True}, NO_ENTROPIES])
+def test_decode_is_what_training_saw(given: torch.dtype, dtype: torch.dtype, options: dict[str, Any]) -> None:
+    """Bit for bit, under autocast too, for latents and codebooks of any dtype."""
     torch.manual_seed(0)
-    options = {"sample_entropy_weight": weight, "code_entropy_weight": weight}
     quantizer = IndexBackpropagationQuantizer(37, 6, **options).to(dtype)
-    latents = draw(3, 50, 6).to(dtype)
+    latents = draw(3, 50, 6).to(given)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         quantized = quantizer(latents)
         values = quantizer.encode(latents)
         decoded = quantizer.decode(values)
     assert torch.equal(quantized.values, values) and torch.equal(quantized.latents, decoded)
     assert torch.equal(values, quantizer.encode(latents))
-    assert (
-        decoded.dtype == quantized.loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    )
+    assert quantized.latents.dtype == decoded.dtype == torch.promote_types(dtype, torch.float32)
+    assert quantized.loss.dtype == torch.promote_types(decoded.dtype, given)
     assert torch.equal(quantized.usage, torch.bincount(values.flatten(), minlength=37))
     assert torch.equal(quantizer.decode(torch.tensor([-1])), torch.zeros(1, 6, dtype=decoded.dtype))
 

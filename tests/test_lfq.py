@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tokenzoo.zoo import lfq
 from tokenzoo.zoo.lfq import LookupFreeQuantizer
 
 from .agreement import check_agreement, draw, same_bits
+from .two_ranks import DIM, entropy_quantizer, results, rows
 
 MAKERS: dict[str, Callable[[], LookupFreeQuantizer]] = {
     "plain": lambda: LookupFreeQuantizer(10),
@@ -50,7 +51,7 @@ def test_bits_of_an_id() -> None:
     assert LookupFreeQuantizer(4, scale=2.0).decode(torch.tensor(0b1001)).tolist() == [2, -2, -2, 2]
     lengths = LookupFreeQuantizer(4, spherical=True).decode(torch.arange(16)).norm(dim=1)
     torch.testing.assert_close(lengths, torch.ones(16))
-    assert LookupFreeQuantizer(62).encode(torch.ones(62)).item() == 2**62 - 1
+    assert LookupFreeQuantizer(62, group_size=8).encode(torch.ones(62)).item() == 2**62 - 1
 
 
 def full_loss(latents: Tensor, quantizer: LookupFreeQuantizer, temperature: float) -> Tensor:
@@ -173,8 +174,9 @@ def test_misfits_are_refused() -> None:
         LookupFreeQuantizer(4)(torch.zeros(2, 5))
     with pytest.raises(ValueError, match="group_size=0: expected 1"):
         LookupFreeQuantizer(4, group_size=0)
-    with pytest.raises(ValueError, match="groups of digits"):
-        LookupFreeQuantizer(30)(torch.zeros(2, 30))
+    with pytest.raises(ValueError, match=r"2\*\*30 codes is too much: set group_size"):
+        LookupFreeQuantizer(30)
+    assert LookupFreeQuantizer(30, code_entropy_weight=0.0)(torch.zeros(2, 30)).values.tolist() == [0, 0]
 
 
 def test_compiled_whole() -> None:
@@ -186,3 +188,14 @@ def test_compiled_whole() -> None:
     (found.latents.sum() + found.loss).backward()
     (expected.latents.sum() + expected.loss).backward()
     torch.testing.assert_close(compiled.grad, eager.grad)
+
+
+def test_two_ranks_have_the_entropy_of_one_process() -> None:
+    torch.manual_seed(0)
+    model, quantizer = nn.Linear(DIM, 6), entropy_quantizer()
+    loss = quantizer(model(rows(0))).loss
+    loss.backward()
+    for found in results()["lookup_free"]:
+        torch.testing.assert_close(found["loss"], loss.detach())
+        torch.testing.assert_close(found["gradient"], model.weight.grad)
+        torch.testing.assert_close(found["of one"], quantizer(model(rows(1))).loss.detach())

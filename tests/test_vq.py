@@ -173,3 +173,16 @@ def test_misfits_are_refused(latents: Tensor, codebook: Tensor, message: str) ->
 def test_an_unknown_metric_is_refused() -> None:
     with pytest.raises(ValueError, match="metric 'cosine'; expected 'euclidean' or 'dot'"):
         nearest_code(torch.zeros(2, 3), torch.zeros(4, 3), metric="cosine")  # pyright: ignore[reportArgumentType]
+
+
+def test_float32_whatever_precision_is_allowed() -> None:
+    """The setting "medium" lets CPUs multiply in bfloat16; it is back afterwards."""
+    latents, codebook = seeded(200, 64), seeded(2000, 64, seed=1)
+    expected = nearest_code(latents, codebook)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert torch.equal(nearest_code(latents, codebook), expected)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tokenzoo.zoo import collective
 from tokenzoo.zoo.codebook_care import KMeansStart, Revival
 from tokenzoo.zoo.ema_quantizer import EMAVectorQuantizer
+from tokenzoo.zoo.lfq import LookupFreeQuantizer
 from tokenzoo.zoo.simvq import SimVQ
 from tokenzoo.zoo.vector_quantizer import VectorQuantizer
 
@@ -132,8 +133,25 @@ def training(rank: int) -> dict[str, Tensor]:
     return results
 
 
+def lookup_free(rank: int) -> dict[str, Tensor]:
+    """The entropy is that of the mean over all rows; a rank without rows takes part."""
+    torch.manual_seed(0)
+    model = DistributedDataParallel(nn.Linear(DIM, 6))
+    quantizer = entropy_quantizer()
+    loss = quantizer(model(parts(0)[rank])).loss
+    loss.backward()
+    empty = quantizer(model(rows(1) if rank else rows(1)[:0])).loss
+    gradient = model.module.weight.grad
+    assert gradient is not None
+    return {"loss": loss.detach(), "gradient": gradient, "of one": empty.detach()}
+
+
+def entropy_quantizer() -> LookupFreeQuantizer:
+    return LookupFreeQuantizer(6, commitment_weight=0, sample_entropy_weight=0, inverse_temperature=1).train()
+
+
 CASES: tuple[Case, ...] = (
-    messages, mean, statistics, empty_rank, start, learned_start, revival, training,
+    messages, mean, statistics, empty_rank, start, learned_start, revival, training, lookup_free,
 )  # fmt: skip
 
 
@@ -150,7 +168,7 @@ def results() -> dict[str, list[dict[str, Tensor]]]:
             for rank in range(2)
         ]
         try:
-            told = [rank.communicate(timeout=100)[1] for rank in ranks]
+            told = [rank.communicate(timeout=240)[1] for rank in ranks]
         finally:
             for rank in ranks:
                 rank.kill()
@@ -161,7 +179,7 @@ def results() -> dict[str, list[dict[str, Tensor]]]:
 
 def main(rank: int, folder: Path) -> None:
     distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=60)
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=120)
     )
     torch.save({case.__name__: case(rank) for case in CASES}, folder / f"{rank}.pt")
     distributed.destroy_process_group()

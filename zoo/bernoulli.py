@@ -9,8 +9,7 @@ from ..kernels.digits import check_sizes
 from ..kernels.precision import without_autocast, working_dtype
 from ..kernels.scalar import ScalarCodes, quantize_signs, sign_values
 from .chance import Chance, draw_noise
-from .fsq import count_if_few
-from .quantizer import Quantized, Quantizer
+from .quantizer import Quantized, Quantizer, count_if_few
 
 
 class BernoulliQuantizer(Quantizer):

@@ -11,12 +11,8 @@ from torch import Tensor
 from ..kernels.digits import check_sizes
 from ..kernels.precision import working_dtype
 from ..kernels.scalar import ScalarCodes, level_values, quantize_levels
-from ..kernels.statistics import code_counts
 from .chance import Chance
-from .quantizer import Quantized, Quantizer
-
-# Codebooks beyond this are not counted: the counts would outweigh the model.
-MAX_COUNTED_CODES = 1 << 20
+from .quantizer import Quantized, Quantizer, count_if_few
 
 
 class FiniteScalarQuantizer(Quantizer):
@@ -67,8 +63,3 @@ class FiniteScalarQuantizer(Quantizer):
         return quantize_levels(
             latents, self.levels, epsilon=self.epsilon, symmetric=self.symmetric, clamp=self.clamp
         )
-
-
-def count_if_few(ids: Tensor, num_codes: int) -> Tensor | None:
-    """(num_codes,) int64 hits, None for codebooks too large to be counted."""
-    return code_counts(ids, num_codes) if num_codes <= MAX_COUNTED_CODES else None

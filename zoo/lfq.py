@@ -9,13 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..kernels.digits import check_sizes
-from ..kernels.entropy import binary_code_entropy, bit_entropy
+from ..kernels.entropy import MAX_JOINT_CODES, binary_code_entropy, bit_entropy
 from ..kernels.precision import without_autocast, working_dtype
 from ..kernels.scalar import ScalarCodes, quantize_signs, sign_values
 from .chance import Chance
 from .collective import mean_over_ranks
-from .fsq import count_if_few
-from .quantizer import Quantized, Quantizer
+from .quantizer import Quantized, Quantizer, count_if_few
 
 
 class LookupFreeQuantizer(Quantizer):
@@ -64,6 +63,11 @@ class LookupFreeQuantizer(Quantizer):
         self.group_size = dim if group_size is None else group_size
         if self.group_size < 1:
             raise ValueError(f"group_size={group_size}: expected 1 ... {dim} bits, or None for all")
+        if code_entropy_weight and 2 ** min(dim, self.group_size) > MAX_JOINT_CODES:
+            raise ValueError(
+                f"the entropy of 2**{dim} codes is too much: set group_size, which sums that of groups of "
+                "bits, or code_entropy_weight=0"
+            )
 
     def forward(self, latents: Tensor, *, generator: Chance = None) -> Quantized:
         """Loss: commitment_weight |sg(q) - z|^2 + sample_entropy_weight E H(p) - code_entropy_weight H(E p).

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..kernels.statistics import code_counts
 from .chance import Chance
+
+# Codebooks beyond this are not counted: the counts would outweigh the model.
+MAX_COUNTED_CODES = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,3 +98,8 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:  # pyright: ignore
         return gradient.to(ctx.dtype), None  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def count_if_few(ids: Tensor, num_codes: int) -> Tensor | None:
+    """(num_codes,) int64 hits of the ids (...), None for codebooks too large to be counted."""
+    return code_counts(ids, num_codes) if num_codes <= MAX_COUNTED_CODES else None
