@@ -60,6 +60,7 @@ def nearest_cases(device: str) -> Iterator[Case]:
                 OURS: partial(nearest_code, x, c),
                 **peers.vqp_module(["eval"], x, "VectorQuantize", **options),
                 **peers.plain_and_compiled("cdist + argmin", peers.cdist_argmin, x, c),
+                **peers.flash_assign(x, c),
             },
             agree=lambda x=x[:1024], c=c: same(nearest_code(x, c), peers.cdist_argmin(x, c)),
         )

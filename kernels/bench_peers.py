@@ -53,6 +53,15 @@ def cdist_argmin(latents: Tensor, codebook: Tensor) -> Tensor:
     return torch.cdist(latents, codebook).argmin(dim=1)
 
 
+def flash_assign(latents: Tensor, codebook: Tensor) -> dict[str, Work]:
+    """The assignment of flash-kmeans, for CUDA alone, if installed: in the precision it chooses, TF32."""
+    if not latents.is_cuda or find_spec("flash_kmeans") is None:
+        return {}
+    assign = import_module("flash_kmeans.assign_euclid_triton").euclid_assign_triton
+    rows, squares = latents[None], latents[None].square().sum(dim=-1)
+    return {"flash-kmeans": lambda: assign(rows, codebook[None], squares)}
+
+
 def one_hot_statistics(latents: Tensor, ids: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
     """Counts and sums of each code as vector-quantize-pytorch and most repositories write it."""
     chosen = F.one_hot(ids, num_codes).to(latents.dtype)
