@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tokenzoo.kernels.rotation import rotate_to
-from tokenzoo.zoo.codebook_care import KMeansStart, Revival
+from tokenzoo.zoo.codebook_care import Revival
 from tokenzoo.zoo.ema_quantizer import EMAVectorQuantizer
 from tokenzoo.zoo.fsq import FiniteScalarQuantizer
 from tokenzoo.zoo.quantizer import Quantizer
@@ -63,15 +63,13 @@ def test_the_training_pass_gives_the_codes_themselves(rotation: bool, residual: 
 def test_revival_spares_codes_of_a_small_batch() -> None:
     """Below two hits a batch a code counts as dead: with 4 codes a latent 61 % are replaced in 3 steps."""
     torch.manual_seed(0)
-    codes = 1024
-    quantizer = EMAVectorQuantizer(codes, 8, start=KMeansStart(), revival=Revival(every=1)).train()
-    data = seeded(40 * codes, 8)
-    quantizer(data)
-    before = quantizer.codebook.clone()
+    quantizer = EMAVectorQuantizer(1024, 8, revival=Revival(every=1)).train()
+    before = quantizer.codebook.copy_(seeded(1024, 8)).clone()
+    quantizer.sums.copy_(before)
     for step in range(3):
-        quantizer(data[step * codes // 4 : (step + 1) * codes // 4])
+        quantizer(seeded(256, 8, seed=step + 1))
     moved = (quantizer.codebook - before).norm(dim=1) > 0.5 * before.norm(dim=1).mean()
-    assert float(moved.double().mean()) < 0.05
+    assert not bool(moved.any())
 
 
 @pytest.mark.parametrize("length", [1e-6, 1e-7, 1e-12, 0.0])
