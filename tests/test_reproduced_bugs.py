@@ -35,7 +35,7 @@ def test_ids_of_more_codes_than_float32_counts() -> None:
 
 
 def test_autocast_of_the_cpu_moves_no_id() -> None:
-    """Autocast is switched off for CUDA alone: on the CPU 1.2 % of 256 codes change."""
+    """Autocast is switched off for CUDA alone: on the CPU 0.6 % of the ids change."""
     quantizer = VectorQuantizer(256, 16).eval()
     torch.nn.init.normal_(quantizer.codebook, generator=torch.Generator().manual_seed(1))
     latents = seeded(4000, 16)
@@ -48,7 +48,7 @@ def test_autocast_of_the_cpu_moves_no_id() -> None:
 @pytest.mark.parametrize("rotation", [False, True])
 @pytest.mark.parametrize("residual", [False, True])
 def test_the_training_pass_gives_the_codes_themselves(rotation: bool, residual: bool) -> None:
-    """z + (q - z) is off by up to 0.098 in bfloat16, the rotated z by 0.094: training sees other vectors."""
+    """z + (q - z) is off by up to 0.46 in bfloat16, the rotated z by 0.08: training sees other vectors."""
     stages = [VectorQuantizer(64, 16, rotation=rotation) for _ in range(3 if residual else 1)]
     for stage in stages:
         torch.nn.init.normal_(stage.codebook, generator=torch.Generator().manual_seed(1))
@@ -61,7 +61,7 @@ def test_the_training_pass_gives_the_codes_themselves(rotation: bool, residual: 
 
 
 def test_revival_spares_codes_of_a_small_batch() -> None:
-    """Below two hits a batch a code counts as dead: with 4 codes a latent 61 % are replaced in 3 steps."""
+    """Below two hits a batch a code counts as dead: with 4 codes a latent 58 % are replaced in 3 steps."""
     torch.manual_seed(0)
     quantizer = EMAVectorQuantizer(1024, 8, revival=Revival(every=1)).train()
     before = quantizer.codebook.copy_(seeded(1024, 8)).clone()
@@ -74,7 +74,7 @@ def test_revival_spares_codes_of_a_small_batch() -> None:
 
 @pytest.mark.parametrize("length", [1e-6, 1e-7, 1e-12, 0.0])
 def test_rotation_of_next_to_nothing(length: float) -> None:
-    """|Rz| / |q| is 0.55 for |z| = 1e-6 and 0.1 for 1e-7, where a division is made safe by adding 1e-6."""
+    """The code comes out at a tenth of its length for |z| = 1e-7: divisions are made safe by a floor of 1e-6."""
     direction = torch.nn.functional.normalize(seeded(50, 8), dim=1)
     latents = (length * direction).requires_grad_()
     codes = seeded(50, 8, seed=1)
