@@ -74,7 +74,7 @@ def test_revival_spares_codes_of_a_small_batch() -> None:
 
 @pytest.mark.parametrize("length", [1e-6, 1e-7, 1e-12, 0.0])
 def test_rotation_of_next_to_nothing(length: float) -> None:
-    """The code comes out at a tenth of its length for |z| = 1e-7: divisions are made safe by a floor of 1e-6."""
+    """The code comes out at a tenth of its length for |z| = 1e-7, where divisions have a floor of 1e-6."""
     direction = torch.nn.functional.normalize(seeded(50, 8), dim=1)
     latents = (length * direction).requires_grad_()
     codes = seeded(50, 8, seed=1)
