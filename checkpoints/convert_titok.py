@@ -75,7 +75,7 @@ def recognise(config: Mapping[str, Any] | None, tensor_names: Collection[str]) -
         return False
     if any(name.startswith(FOREIGN_PREFIX) for name in tensor_names):
         return False
-    return not config or _has_settings(config)
+    return not config or has_settings(config)
 
 
 def convert_config(
@@ -97,7 +97,7 @@ def convert_config(
         raise ValueError(
             "no configuration, as in the repositories of One-D-Piece: load it by its catalogue name or Hub id"
         )
-    if not _has_settings(config):
+    if not has_settings(config):
         raise ValueError(
             "configuration without model.vq_model or dataset.preprocessing: expected an official config.json"
         )
@@ -146,7 +146,8 @@ def official_name(name: str) -> str:
     return rename(name, reversed_renames(RENAMES + LEGACY_HEAD + PATCH_HEAD))
 
 
-def _has_settings(config: Mapping[str, Any]) -> bool:
+def has_settings(config: Mapping[str, Any]) -> bool:
+    """Whether this is the configuration of a tokenizer of bytedance/1d-tokenizer."""
     try:
         return (
             "num_latent_tokens" in config["model"]["vq_model"]

@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..zoo.config import check_range
-
-NORM_GROUPS = 32
-NORM_EPS = 1e-6
+from .conv_parts import NORM_GROUPS, conv3, norm
 
 
 @dataclass(frozen=True)
@@ -51,20 +49,25 @@ class PixelDecoderConfig:
 
 
 class PixelDecoder(nn.Module):
-    """Codes to pixels: (B, latent_dim, h, w) float -> (B, 3, upscaling h, upscaling w) float, not clamped."""
+    """Codes to pixels: (B, latent_dim, h, w) float -> (B, 3, upscaling h, upscaling w) float, not clamped.
 
-    def __init__(self, config: PixelDecoderConfig) -> None:
+    middle  blocks before the first level, `config.blocks` if None
+    """
+
+    def __init__(self, config: PixelDecoderConfig, *, middle: int | None = None) -> None:
         super().__init__()
         widths = [config.channels * multiplier for multiplier in config.multipliers]
-        self.conv_in = _conv3(config.latent_dim, widths[-1])
-        self.mid = nn.ModuleList(ResidualBlock(widths[-1], widths[-1]) for _ in range(config.blocks))
+        self.conv_in = conv3(config.latent_dim, widths[-1])
+        self.mid = nn.ModuleList(
+            ResidualBlock(widths[-1], widths[-1]) for _ in range(middle or config.blocks)
+        )
         # Stored finest level first, run coarsest first.
         self.up = nn.ModuleList(
             UpLevel(coarser, width, config.blocks, upsample=level > 0)
             for level, (width, coarser) in enumerate(zip(widths, [*widths[1:], widths[-1]], strict=True))
         )
-        self.norm_out = _norm(widths[0])
-        self.conv_out = _conv3(widths[0], 3)
+        self.norm_out = norm(widths[0])
+        self.conv_out = conv3(widths[0], 3)
 
     def forward(self, codes: Tensor) -> Tensor:
         x = self.conv_in(codes)
@@ -83,7 +86,7 @@ class UpLevel(nn.Module):
         self.block = nn.ModuleList(
             ResidualBlock(channels_in if index == 0 else channels, channels) for index in range(blocks)
         )
-        self.upsample_conv = _conv3(channels, channels) if upsample else None
+        self.upsample_conv = conv3(channels, channels) if upsample else None
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.block:
@@ -102,21 +105,13 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__()
-        self.norm1 = _norm(channels_in)
-        self.conv1 = nn.Conv2d(channels_in, channels, 3, padding=1, bias=False)
-        self.norm2 = _norm(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm1 = norm(channels_in)
+        self.conv1 = conv3(channels_in, channels, bias=False)
+        self.norm2 = norm(channels)
+        self.conv2 = conv3(channels, channels, bias=False)
         self.nin_shortcut = nn.Conv2d(channels, channels, 1, bias=False) if channels_in != channels else None
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.conv1(F.silu(self.norm1(x)))
         hidden = self.conv2(F.silu(self.norm2(hidden)))
         return hidden + (x if self.nin_shortcut is None else self.nin_shortcut(hidden))
-
-
-def _conv3(channels_in: int, channels: int) -> nn.Conv2d:
-    return nn.Conv2d(channels_in, channels, 3, padding=1)
-
-
-def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(NORM_GROUPS, channels, eps=NORM_EPS)

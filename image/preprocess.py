@@ -53,7 +53,9 @@ class ImagePreprocess:
 
     size           side of the square result in pixels; None keeps the picture's own size
     resize         "shorter_edge": the shorter edge becomes `size`, then the centre is cut out;
-                   "squash": both edges become `size`, whatever the proportions
+                   "squash": both edges become `size`, whatever the proportions;
+                   "halving": as ADM does (arXiv 2105.05233). Pixels are averaged two by two while the shorter
+                   edge has at least twice `size`; the rest as in "shorter_edge", but for the rounding
     interpolation  "bicubic", "bilinear", "lanczos" or "box", all with antialiasing (Pillow's filters)
     background     RGB that shows through where a picture is transparent
 
@@ -64,15 +66,15 @@ class ImagePreprocess:
     """
 
     size: int | None = 256
-    resize: Literal["shorter_edge", "squash"] = "shorter_edge"
+    resize: Literal["shorter_edge", "squash", "halving"] = "shorter_edge"
     interpolation: Literal["bicubic", "bilinear", "lanczos", "box"] = "bicubic"
     background: tuple[int, int, int] = (255, 255, 255)
 
     def __post_init__(self) -> None:
         if self.size is not None and not 1 <= self.size <= 8192:
             raise ValueError(f"size={self.size}: expected 1 ... 8192 pixels, or None")
-        if self.resize not in ("shorter_edge", "squash"):
-            raise ValueError(f"resize={self.resize!r}: expected 'shorter_edge' or 'squash'")
+        if self.resize not in ("shorter_edge", "squash", "halving"):
+            raise ValueError(f"resize={self.resize!r}: expected 'shorter_edge', 'squash' or 'halving'")
         if self.interpolation not in _FILTERS:
             raise ValueError(f"interpolation={self.interpolation!r}: expected one of {', '.join(_FILTERS)}")
         if len(self.background) != 3 or any(not 0 <= level <= 255 for level in self.background):
@@ -135,9 +137,14 @@ class ImagePreprocess:
     def _resized(self, image: Image.Image) -> Image.Image:
         if self.size is None:
             return image
+        while self.resize == "halving" and min(image.size) >= 2 * self.size:
+            image = image.resize((image.width // 2, image.height // 2), _FILTERS["box"])
         width, height = image.size
         if self.resize == "squash":
             target = (self.size, self.size)
+        elif self.resize == "halving":
+            scale = self.size / min(width, height)
+            target = (round(width * scale), round(height * scale))
         elif width <= height:
             target = (self.size, int(self.size * height / width))
         else:
@@ -145,8 +152,9 @@ class ImagePreprocess:
         _check_pixels(target, "resized picture")
         if target != image.size:
             image = image.resize(target, _FILTERS[self.interpolation])
-        # round() as torchvision's CenterCrop does, ties to even
-        left, top = round((target[0] - self.size) / 2.0), round((target[1] - self.size) / 2.0)
+        left, top = (target[0] - self.size) / 2.0, (target[1] - self.size) / 2.0
+        # torchvision's CenterCrop rounds, ties to even; ADM cuts off.
+        left, top = (int(left), int(top)) if self.resize == "halving" else (round(left), round(top))
         return image.crop((left, top, left + self.size, top + self.size))
 
 

@@ -155,8 +155,16 @@ class TiTok(ImageTokenizer):
     def __init__(self, config: TiTokConfig) -> None:
         super().__init__(config)
         self.quantizer = config.build_quantizer()
-        self.encoder = TiTokEncoder(config, self.quantizer.dim_in)
-        self.decoder = TiTokDecoder(config)
+        self.encoder = self.build_encoder(self.quantizer.dim_in)
+        self.decoder = self.build_decoder()
+
+    def build_encoder(self, dim: int) -> TiTokEncoder:
+        """The encoder of this configuration, with new weights; latents of width `dim`."""
+        return TiTokEncoder(self.config, dim)
+
+    def build_decoder(self) -> TiTokDecoder:
+        """The decoder of this configuration, with new weights."""
+        return TiTokDecoder(self.config)
 
     def encode_latents(self, signal: Tensor, *, extents: Tensor | None = None) -> Tokens:
         """See `NeuralTokenizer`; values (B, N, D), or (B, N, 2 D) mean and log-variance when continuous."""
@@ -199,7 +207,13 @@ class TiTok(ImageTokenizer):
         return Reconstruction(self._paint(quantized.latents, lengths), quantized)
 
     def _paint(self, latents: Tensor, lengths: Tensor) -> Tensor:
-        """The decoder on the first `lengths` (B,) of latents (B, N, D); equal ones are cut, others masked."""
+        """The decoder on the first `lengths` (B,) of latents (B, N, D); equal ones are cut, others packed."""
+        counts = self._counts(lengths)
+        latents = latents[:, : max(counts, default=0)]
+        return self.decoder(latents, lengths.to(latents.device) if len(counts) > 1 else None)
+
+    def _counts(self, lengths: Tensor) -> set[int]:
+        """The different lengths there are; ValueError for one that does not decode."""
         counts = set(lengths.tolist())
         if max(counts, default=0) > self.config.num_tokens:
             raise ValueError(
@@ -210,5 +224,4 @@ class TiTok(ImageTokenizer):
                 f"lengths {sorted(counts)[:8]}: {self.facts.name} decodes {self.config.num_tokens} tokens; "
                 "a nested tokenizer (One-D-Piece) decodes prefixes"
             )
-        latents = latents[:, : max(counts, default=0)]
-        return self.decoder(latents, lengths.to(latents.device) if len(counts) > 1 else None)
+        return counts

@@ -24,16 +24,20 @@ class TiTokEncoder(nn.Module):
         self.legacy = config.legacy
         self.image_size = config.image_size
         self.patch_embed = nn.Conv2d(3, width, config.encoder_patch_size, stride=config.encoder_patch_size)
-        self.class_token = _free_vectors(1, width)
-        self.latent_tokens = _free_vectors(config.num_tokens, width)
-        self.patch_positions = _free_vectors((config.image_size // config.encoder_patch_size) ** 2 + 1, width)
-        self.latent_positions = _free_vectors(config.num_tokens, width)
+        self.class_token = free_vectors(1, width)
+        self.latent_tokens = free_vectors(config.num_tokens, width)
+        self.patch_positions = free_vectors((config.image_size // config.encoder_patch_size) ** 2 + 1, width)
+        self.latent_positions = free_vectors(config.num_tokens, width)
         self.transformer = Transformer(config.encoder)
         self.norm_out = nn.LayerNorm(width, eps=NORM_EPS)
         self.conv_out = nn.Conv2d(width, dim, 1)
         self.apply(_initialise)
 
     def forward(self, images: Tensor) -> Tensor:
+        return self._read(images)
+
+    def _read(self, images: Tensor, *beside: Tensor) -> Tensor:
+        """What becomes of the queries beside the patches, and beside further rows (B, M, width)."""
         size = self.image_size
         if images.shape[1:] != (3, size, size):
             raise ValueError(
@@ -44,8 +48,8 @@ class TiTokEncoder(nn.Module):
         batch = patches.shape[0]
         patches = torch.cat([self.class_token.expand(batch, 1, -1), patches], dim=1) + self.patch_positions
         latents = (self.latent_tokens + self.latent_positions).expand(batch, -1, -1)
-        x = self.transformer(torch.cat([patches, latents], dim=1))
-        latents = self.norm_out(x[:, patches.shape[1] :])
+        x = self.transformer(torch.cat([patches, latents, *beside], dim=1))
+        latents = self.norm_out(x[:, patches.shape[1] :][:, : latents.shape[1]])
         if self.legacy:
             # Reshaped where a transpose was meant: feature d of token n is flat element d N + n, so every
             # token mixes all queries. Trained weights rely on it.
@@ -68,10 +72,10 @@ class TiTokDecoder(nn.Module):
         width = config.decoder.width
         self.grid = config.image_size // config.decoder_patch_size
         self.latent_embed = nn.Linear(config.latent_dim, width)
-        self.class_token = _free_vectors(1, width)
-        self.mask_token = _free_vectors(1, 1, width)
-        self.patch_positions = _free_vectors(self.grid**2 + 1, width)
-        self.latent_positions = _free_vectors(config.num_tokens, width)
+        self.class_token = free_vectors(1, width)
+        self.mask_token = free_vectors(1, 1, width)
+        self.patch_positions = free_vectors(self.grid**2 + 1, width)
+        self.latent_positions = free_vectors(config.num_tokens, width)
         self.transformer = Transformer(config.decoder)
         self.norm_out = nn.LayerNorm(width, eps=NORM_EPS)
         self.head = (
@@ -85,13 +89,19 @@ class TiTokDecoder(nn.Module):
             self.pixels = SoftCodeDecoder(config.pixel_codes, config.pixel_decoder)
 
     def forward(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
-        batch, count, _ = latents.shape
+        return self._paint(self._embed(latents), lengths)
+
+    def _embed(self, latents: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, width)."""
+        latents = latents.to(self.latent_embed.weight.dtype)
+        return self.latent_embed(latents) + self.latent_positions[: latents.shape[1]]
+
+    def _paint(self, row: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """What becomes of the mask tokens beside this row (B, M, width)."""
+        batch, count, _ = row.shape
         masks = self.mask_token[0].expand(self.grid**2, -1)
         patches = torch.cat([self.class_token, masks]) + self.patch_positions
-        latents = (
-            self.latent_embed(latents.to(self.latent_embed.weight.dtype)) + self.latent_positions[:count]
-        )
-        x = torch.cat([patches.expand(batch, -1, -1).to(latents.dtype), latents], dim=1)
+        x = torch.cat([patches.expand(batch, -1, -1).to(row.dtype), row], dim=1)
         x = self.transformer(x, None if lengths is None else _keep(lengths, len(patches), count))
         x = self.norm_out(x[:, 1 : len(patches)])
         x = self.head(rearrange(x, "b (h w) d -> b d h w", h=self.grid))
@@ -145,7 +155,7 @@ def _keep(lengths: Tensor, patches: int, count: int) -> Tensor:
     return torch.cat([real.new_ones(real.shape[0], patches), real], dim=1)
 
 
-def _free_vectors(*shape: int) -> nn.Parameter:
+def free_vectors(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.randn(shape) * shape[-1] ** -0.5)
 
 

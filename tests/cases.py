@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 from torch import Generator, Tensor
 
 import tokenzoo
-from tokenzoo import Facts, NeuralTokenizer, Tokenizer, Tokens
+from tokenzoo import Facts, NeuralTokenizer, NoDecoder, Tokenizer, Tokens
 from tokenzoo.zoo import catalogue
 
 from .test_titok import CONFIGS, make
 from .toys import TOYS, build_toy
 
-LOADABLE = {row.name: row.facts for row in catalogue.rows() if row.repo is None}
+LOADABLE = {row.name: row.facts for row in catalogue.rows() if row.repo is row.download is None}
 # Official families whose weights are not here, small and random.
 SMALL = {f"small-titok-{kind}": CONFIGS[kind] for kind in ("nested", "painting", "continuous")}
 FACTS: dict[str, Facts] = {
@@ -26,6 +27,9 @@ FACTS: dict[str, Facts] = {
 NAMES = list(FACTS)
 NEURAL = [name for name in NAMES if name != "bytes"]
 NESTED_TOKENS = [name for name in NAMES if FACTS[name].nested == "tokens"]
+DECODING = [name for name in NAMES if FACTS[name].has_decoder]
+# Those that find their own number of tokens are asked by the tests of their family.
+POOLING = [name for name in NAMES if FACTS[name].pools and not FACTS[name].is_adaptive]
 WORDS = ["the cat sat", "on", "", "the mat; the mat sat", b"\xff on \x00"]
 
 _loaded: dict[str, Tokenizer] = {}
@@ -69,6 +73,15 @@ def same(left: Any, right: Any, tolerance: float = 1e-5) -> bool:
         and left.dtype == right.dtype
         and torch.allclose(left, right, atol=tolerance)
     )
+
+
+def decode(tokenizer: Tokenizer, tokens: Tokens, **keywords: Any) -> Any:
+    """The signal; of a tokenizer that only encodes the values, once it has said so."""
+    if tokenizer.facts.has_decoder:
+        return tokenizer.decode(tokens, **keywords)
+    with pytest.raises(NoDecoder, match=f"{tokenizer.facts.name} only encodes: it has no decoder"):
+        tokenizer.decode(tokens, **keywords)
+    return tokens.values
 
 
 def close_tokens(left: Tokens, right: Tokens) -> bool:

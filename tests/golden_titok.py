@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,12 +17,17 @@ from tokenzoo.zoo.tokens import Tokens
 from .golden_fixture import Fixture, GoldenRun
 
 
+def shrunk_sizes(official: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
+    """The official table of sizes, with those that the fixture shrinks."""
+    sizes = dict(convert_titok.SIZES)
+    for name, size in official.get("fixture_overrides", {}).get("model_size_table", {}).items():
+        sizes[name] = {"width": size["width"], "layers": size["num_layers"], "heads": size["num_heads"]}
+    return sizes
+
+
 def titok_config(official: Mapping[str, Any]) -> TiTokConfig:
     """Through the converter, with the numbers that the fixture shrinks and the official source hard-codes."""
     shrunk = official.get("fixture_overrides", {})
-    sizes = dict(convert_titok.SIZES)
-    for name, size in shrunk.get("model_size_table", {}).items():
-        sizes[name] = {"width": size["width"], "layers": size["num_layers"], "heads": size["num_heads"]}
     pixels = dict(convert_titok.PIXEL_DECODER)
     if "pixel_decoder" in shrunk:
         small = shrunk["pixel_decoder"]
@@ -32,10 +37,12 @@ def titok_config(official: Mapping[str, Any]) -> TiTokConfig:
             "blocks": small["num_res_blocks"],
             "latent_dim": small["z_channels"],
         }
-    return TiTokConfig.from_dict(convert_titok.convert_config(official, sizes=sizes, pixel_decoder=pixels))
+    return TiTokConfig.from_dict(
+        convert_titok.convert_config(official, sizes=shrunk_sizes(official), pixel_decoder=pixels)
+    )
 
 
-def _official(latents: Tensor) -> Tensor:
+def official_layout(latents: Tensor) -> Tensor:
     """(B, N, D) in the official layout (B, D, 1, N)."""
     return latents.transpose(1, 2).unsqueeze(2)
 
@@ -43,9 +50,9 @@ def _official(latents: Tensor) -> Tensor:
 def run_titok(model: TiTok, fixture: Fixture) -> dict[str, Tensor]:
     images = fixture.inputs["images"]
     latents = model.encode_latents(images)
-    computed = {"encoder_latents": _official(latents.values)}
+    computed = {"encoder_latents": official_layout(latents.values)}
     if not model.facts.is_discrete:
-        return computed | _run_posterior(model, latents, fixture)
+        return computed | run_posterior(model, latents, fixture, model.decode_latents)
 
     heads: list[Any] = []
     model.decoder.head.register_forward_hook(lambda module, inputs, output: heads.append(output))
@@ -54,8 +61,8 @@ def run_titok(model: TiTok, fixture: Fixture) -> dict[str, Tensor]:
     assert torch.equal(trained.quantized.values, tokens.ids)
     assert torch.equal(trained.quantized.latents, model.quantizer.decode(tokens.ids))
     computed["tokens"] = tokens.ids.unsqueeze(1)
-    computed["quantized"] = _official(trained.quantized.latents)
-    computed["quantized_from_tokens"] = _official(model.quantizer.decode(tokens.ids))
+    computed["quantized"] = official_layout(trained.quantized.latents)
+    computed["quantized_from_tokens"] = official_layout(model.quantizer.decode(tokens.ids))
     computed["vit_decoder_out"] = heads[0]
     computed["recon_forward"] = trained.signal
     computed["recon_tokens"] = model.decode_latents(model.dequantize(tokens))
@@ -80,21 +87,23 @@ def _run_prefixes(model: TiTok, tokens: Tokens, fixture: Fixture) -> dict[str, T
     return computed
 
 
-def _run_posterior(model: TiTok, latents: Tokens, fixture: Fixture) -> dict[str, Tensor]:
+def run_posterior(
+    model: TiTok, latents: Tokens, fixture: Fixture, decode: Callable[[Tokens], Tensor]
+) -> dict[str, Tensor]:
+    """What a continuous model gives for these latents, the recorded noise and this way to decode."""
     posterior = model.quantizer
     assert isinstance(posterior, GaussianPosterior)
-    mean, logvar = posterior.moments(latents.values)
-    sample = _official(mean) + torch.exp(0.5 * _official(logvar)) * fixture.inputs["posterior_noise"]
-    ours = sample.squeeze(2).transpose(1, 2)
+    mean, logvar = map(official_layout, posterior.moments(latents.values))
+    sample = mean + torch.exp(0.5 * logvar) * fixture.inputs["posterior_noise"]
     tokens = model.encode(fixture.inputs["images"])
     return {
-        "posterior_mean": _official(mean),
-        "posterior_logvar": _official(logvar),
-        "posterior_mode": _official(tokens.values),
+        "posterior_mean": mean,
+        "posterior_logvar": logvar,
+        "posterior_mode": official_layout(tokens.values),
         "posterior_sample": sample,
         "kl": posterior.kl(latents.values),
-        "recon_from_mode": model.decode_latents(tokens),
-        "recon_from_sample": model.decode_latents(model.stamp(ours)),
+        "recon_from_mode": decode(tokens),
+        "recon_from_sample": decode(model.stamp(sample.squeeze(2).transpose(1, 2))),
     }
 
 

@@ -47,10 +47,10 @@ def test_names() -> None:
     assert catalogue.names("audio") == [row.name for row in catalogue.rows() if row.facts.modality == "audio"]
 
 
-def test_no_two_rows_share_a_name_or_a_repository() -> None:
+def test_no_two_rows_share_a_name_or_a_file() -> None:
     names = [row.name.lower() for row in catalogue.rows()]
-    repos = [row.repo.lower() for row in catalogue.rows() if row.repo]
-    assert len(set(names)) == len(names) and len(set(repos)) == len(repos)
+    files = [(row.repo.lower(), row.file) for row in catalogue.rows() if row.repo]
+    assert len(set(names)) == len(names) and len(set(files)) == len(files)
     assert not any("/" in name or "@" in name for name in names)
 
 
@@ -67,7 +67,7 @@ def test_unknown_names_get_the_list() -> None:
         ValueError, match=r"unknown tokenizer 'titok-l33'; known: .*titok-l32.*; or give a Hub id"
     ):
         tokenzoo.load("titok-l33")
-    with pytest.raises(ValueError, match="unknown tokenizer_type 'gan'; known: bytes, "):
+    with pytest.raises(ValueError, match="unknown tokenizer_type 'gan'; known: .*bytes, "):
         catalogue.family("gan")
     with pytest.raises(ValueError, match="bytes is built in and has no revision; leave revision out"):
         tokenzoo.load("bytes", revision="main")
@@ -126,4 +126,5 @@ def test_the_row_says_what_loads_and_on_what_terms(name: str) -> None:
     assert row.converter is None or row.converter in catalogue.CONVERTERS
     assert row.facts.revision is None and row.facts.fingerprint is None
     if row.repo is not None:
-        assert catalogue.find(row.repo) is row and catalogue.find(row.repo.upper()) is row
+        first = next(other for other in catalogue.rows() if other.repo == row.repo)
+        assert catalogue.find(row.repo) is catalogue.find(row.repo.upper()) is first

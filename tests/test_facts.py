@@ -48,7 +48,6 @@ def test_what_follows_from_the_codebooks() -> None:
         ),
         ({"nested": "tokens", "keeps": (4, 2)}, r"keeps \(4, 2\): expected rising counts"),
         ({"nested": "tokens", "keeps": (0, 2)}, r"keeps \(0, 2\): expected rising counts"),
-        ({"keeps": (1, 2)}, r"keeps \(1, 2\) with nested=None"),
         ({"nested": "codebooks"}, "nested='codebooks' without codebook_sizes"),
         ({"max_tokens": 0}, "max_tokens=0: expected more than 0"),
         ({"token_rate_hz": math.nan}, "token_rate_hz=nan"),
@@ -70,6 +69,10 @@ def test_check_keep_names_the_legal_counts() -> None:
         ValueError, match=r"keep=33: alit decodes prefixes of 32, 64, 96, 128, 160, \.\.\., 1024, 1056"
     ):
         alit.check_keep(33)
+    pooling = Facts(name="m3", modality="image", keeps=(1, 9, 36))
+    assert pooling.check_keep(9) == 9 and pooling.may_be_short
+    with pytest.raises(ValueError, match="keep=4: m3 pools to 1, 9, 36 tokens"):
+        pooling.check_keep(4)
     flat = Facts(name="titok", modality="image")
     with pytest.raises(
         ValueError, match="titok has no nested axis, so keep=3 has no meaning; leave keep out"

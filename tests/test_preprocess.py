@@ -174,6 +174,18 @@ def test_shorter_edge_cuts_the_centre_and_squash_does_not() -> None:
     assert ImagePreprocess(size=4, interpolation="lanczos")(stripes).shape == (3, 4, 4)
 
 
+def test_halving_averages_two_by_two_and_cuts_off() -> None:
+    picture = np.random.default_rng(0).random((40, 48, 3), dtype=np.float32)
+    means = picture.reshape(10, 4, 12, 4, 3).mean(axis=(1, 3))
+    got = ImagePreprocess(size=10, resize="halving")(picture)
+    np.testing.assert_allclose(got.numpy(), means[:, 1:11].transpose(2, 0, 1), atol=1e-6)
+    # Of 3 columns too many ADM leaves 1 on the left, torchvision 2.
+    strip = picture[:10, :13]
+    halved = ImagePreprocess(size=10, resize="halving")(strip)
+    assert torch.equal(halved, torch.from_numpy(strip[:, 1:11]).permute(2, 0, 1))
+    assert not torch.equal(halved, ImagePreprocess(size=10)(strip))
+
+
 def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "bomb.png"
     Image.new("1", (10_000, 10_000)).save(path)

@@ -27,6 +27,20 @@ from tokenzoo.zoo.quantizer import Quantized, Quantizer
 from tokenzoo.zoo.tokens import Tokens
 from tokenzoo.zoo.vector_quantizer import VectorQuantizer
 
+from .toys_captions import SmallTaTiTok, SmallTaTiTokKl, SmallTexTok, SmallTexTokVq
+from .toys_conv import (
+    SmallElmBae,
+    SmallIbq,
+    SmallLdmVae,
+    SmallLlamaGen,
+    SmallOpenMagvit2,
+    SmallTokenBridge,
+)
+from .toys_distilled import SmallAlit, SmallAlitVae, SmallKarl, SmallKarlVae
+from .toys_flextok import SmallFlexTok
+from .toys_retok import SmallReTok
+from .toys_visual import SmallMatryoshka, SmallTokenFlex, SmallTokenShuffle, SmallVisualTransformer
+
 _EIGHT, _AS_IS = ImagePreprocess(size=8), ImagePreprocess(size=None)
 
 
@@ -475,6 +489,26 @@ TOYS: dict[str, type[NeuralTokenizer]] = {
     "toy-grid": ToyGrid,
     "toy-sound": ToySound,
     "toy-words": ToyWords,
+    "ldm-vae": SmallLdmVae,
+    "llamagen": SmallLlamaGen,
+    "elm-bae": SmallElmBae,
+    "ibq": SmallIbq,
+    "open-magvit2": SmallOpenMagvit2,
+    "tokenbridge": SmallTokenBridge,
+    "flextok": SmallFlexTok,
+    "matryoshka": SmallMatryoshka,
+    "tokenflex": SmallTokenFlex,
+    "visual-transformer": SmallVisualTransformer,
+    "token-shuffle": SmallTokenShuffle,
+    "alit": SmallAlit,
+    "small-alit-vae": SmallAlitVae,
+    "karl": SmallKarl,
+    "small-karl-vae": SmallKarlVae,
+    "retok": SmallReTok,
+    "ta-titok": SmallTaTiTok,
+    "small-ta-titok-kl": SmallTaTiTokKl,
+    "textok": SmallTexTok,
+    "small-textok-vq": SmallTexTokVq,
 }
 
 

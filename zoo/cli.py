@@ -161,6 +161,9 @@ def _model_options(
         help=help or f"a name, Hub id or folder (default: {default})",
     )
     parser.add_argument("--revision", help="branch, tag or sha on the Hub")
+    parser.add_argument(
+        "--untrained", action="store_true", help="random weights: to try what runs, where none are at hand"
+    )
     parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16", "float64"))
 

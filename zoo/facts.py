@@ -31,7 +31,8 @@ class Facts:
     latent_dim        width of one float token, or of one code vector; None where there is no vector
     roles             what each codebook carries, e.g. ("semantic", "acoustic"); () when it is all the same
     nested            the axis whose prefix still decodes: "tokens", "codebooks" or None
-    keeps             legal counts along that axis; () means every count from 1
+    keeps             legal counts along that axis; () means every count from 1. Without a nested axis the
+                      counts of tokens that `encode(keep=)` makes by other means than cutting: by pooling
     """
 
     name: str
@@ -78,8 +79,6 @@ class Facts:
             )
         if any(count < 1 for count in self.keeps) or list(self.keeps) != sorted(set(self.keeps)):
             raise ValueError(f"keeps {self.keeps}: expected rising counts from 1")
-        if self.keeps and self.nested is None:
-            raise ValueError(f"keeps {self.keeps} with nested=None: expected counts along a nested axis only")
         if self.nested == "codebooks" and not self.codebook_sizes:
             raise ValueError("nested='codebooks' without codebook_sizes: expected at least one codebook")
 
@@ -108,9 +107,19 @@ class Facts:
         mine = (self.name, self.modality, self.codebook_sizes, self.latent_dim)
         return mine == (other.name, other.modality, other.codebook_sizes, other.latent_dim)
 
+    @property
+    def may_be_short(self) -> bool:
+        """Whether an item can have fewer tokens than its extent takes."""
+        return self.is_adaptive or self.nested == "tokens" or self.pools
+
+    @property
+    def pools(self) -> bool:
+        """Whether `encode(keep=)` makes fewer tokens that are no prefix of the others."""
+        return self.nested is None and bool(self.keeps)
+
     def check_keep(self, count: int) -> int:
-        """`count` if a prefix of that many decodes, else an error that names the legal counts."""
-        if self.nested is None:
+        """`count` if so many can be had, else an error that names the legal counts."""
+        if self.nested is None and not self.pools:
             raise ValueError(
                 f"{self.name} has no nested axis, so keep={count} has no meaning; leave keep out, "
                 "or choose a nested tokenizer (`tokenzoo list` shows which are)"
@@ -123,8 +132,9 @@ class Facts:
             raise ValueError(f"keep={count!r}: expected an integer of at least 1")
         count = whole
         if self.keeps and count not in self.keeps and count < self.keeps[-1]:
+            kind = "pools to" if self.pools else "decodes prefixes of"
             raise ValueError(
-                f"keep={count}: {self.name} decodes prefixes of {_listed(self.keeps)} {self.nested}"
+                f"keep={count}: {self.name} {kind} {_listed(self.keeps)} {self.nested or 'tokens'}"
             )
         return count
 

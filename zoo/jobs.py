@@ -212,7 +212,13 @@ def _load(options: Namespace, name: str, revision: str | None = None) -> Tokeniz
         torch.device(options.device)
     except RuntimeError as error:
         raise UsageError(f"--device {options.device}: {str(error).splitlines()[0]}") from error
-    return load(name, revision=revision, device=options.device, dtype=getattr(torch, options.dtype))
+    dtype = getattr(torch, options.dtype)
+    if options.untrained:
+        from .untrained import untrained
+
+        print(f"{name}: random weights, so what comes out means nothing", file=sys.stderr)
+        return untrained(name, device=options.device, dtype=dtype)
+    return load(name, revision=revision, device=options.device, dtype=dtype)
 
 
 def _tokenizer_of(

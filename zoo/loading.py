@@ -74,8 +74,9 @@ def load(
 
 
 def _tell_licence(facts: Facts, row: catalogue.Row | None) -> None:
-    """Weights from the Hub are somebody's: their terms are shown. Warnings reach stderr without a set-up."""
-    level = logging.INFO if facts.revision is None else logging.WARNING
+    """Weights of others are under their terms, which are shown. Warnings reach stderr without a set-up."""
+    is_ours = facts.revision is None and (row is None or row.download is None)
+    level = logging.INFO if is_ours else logging.WARNING
     notice = f" ({row.notice})" if row is not None and row.notice else ""
     _log.log(level, "%s: licence of the weights: %s%s", facts.name, facts.licence or "not stated", notice)
 
@@ -93,11 +94,12 @@ def load_file(path: str | os.PathLike[str], like: str) -> Tokenizer:
     row, path = catalogue.find(like), Path(path)
     if row is None or row.config is None:
         raise ValueError(f"{like!r} is no official model; known: {', '.join(_official_names())}")
-    weights = Pickle(path.name) if path.suffix in PICKLE_SUFFIXES else path.name
+    weights = Pickle(path.name, row.part, row.allowed) if path.suffix in PICKLE_SUFFIXES else path.name
     checkpoint = read_folder(path.parent, config_file=None, weights=weights)
     tokenizer = build(*read_yaml(row.config))
     if _is_neural(tokenizer):
         _fill(tokenizer, _official(row, checkpoint), "cpu", None)
+    _tell_licence(tokenizer.facts, row)
     return tokenizer
 
 
@@ -161,9 +163,15 @@ def _from_row(row: catalogue.Row, revision: str | None) -> _Found:
     from ..checkpoints.hub import read_repo
     from ..checkpoints.pickles import PICKLE_SUFFIXES, Pickle
 
+    if row.download is not None:
+        raise ValueError(
+            f"the weights of {row.name} are not on the Hub: download them from {row.download}, then "
+            f"`tokenzoo convert FILE --like {row.name} --out FOLDER`, and load the folder"
+        )
     if row.repo is None or row.config is None:
         raise ValueError(f"the catalogue row of {row.name} lacks a repository or a configuration")
-    weights = Pickle(row.file) if row.file.endswith(PICKLE_SUFFIXES) else row.file
+    pickled = row.file.endswith(PICKLE_SUFFIXES)
+    weights = Pickle(row.file, row.part, row.allowed) if pickled else row.file
     # The configuration is ours, tested against the official manifest; not every repository has a config.json.
     return _official(row, read_repo(row.repo, revision, config_file=None, weights=weights))
 
@@ -181,7 +189,7 @@ def _official(row: catalogue.Row, checkpoint: Checkpoint) -> _Found:
         source=checkpoint.source,
         revision=checkpoint.revision,
         file=checkpoint.file,
-        provenance=f"{row.repo}@{checkpoint.revision}" if checkpoint.revision else row.repo,
+        provenance=f"{row.repo}@{checkpoint.revision}" if checkpoint.revision else row.repo or row.download,
         stored_name=converter.official_name if converter else None,
     )
 

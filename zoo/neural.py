@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,9 @@ from .tokens import Tokens
 if TYPE_CHECKING:
     from .config import Config
     from .quantizer import Quantized
+
+# The latents of a stacked, checked and placed batch, with its generators.
+LatentsOf = Callable[[Tensor, Chance], Tokens]
 
 # Guards the change of mode around a verb; one for all, since locks can be neither copied nor pickled.
 _MODES = threading.Lock()
@@ -142,6 +145,17 @@ class NeuralTokenizer(Tokenizer, nn.Module):
         generator: Chance = None,
     ) -> Tokens:
         """See `Tokenizer.encode`."""
+        return self._encode_with(signal, extents, keep, generator)
+
+    def _encode_with(
+        self,
+        signal: Tensor | Sequence[Any],
+        extents: Tensor | None,
+        keep: int | None,
+        generator: Chance,
+        latents_of: LatentsOf | None = None,
+    ) -> Tokens:
+        """`encode`; a family with keywords of its own hands them to its `encode_latents` by `latents_of`."""
         if keep is not None:
             keep = self.facts.check_keep(keep)
         if not isinstance(signal, Tensor):
@@ -152,19 +166,25 @@ class NeuralTokenizer(Tokenizer, nn.Module):
                 )
             if extents is not None:
                 raise ValueError("extents go with a padded batch; a list of items has its own sizes")
-            return self._encode_list([self.item_tensor(item) for item in signal], keep, generator)
+            return self._encode_list([self.item_tensor(item) for item in signal], keep, generator, latents_of)
         self.check_signal(signal)
         if extents is not None:
             axes = 2 if self.facts.modality == "image" else 1
-            return self._encode_list(_unpadded(signal, extents, axes), keep, generator)
+            return self._encode_list(_unpadded(signal, extents, axes), keep, generator, latents_of)
         check_generators(generator, len(signal))
         with self._evaluating():
             placed = signal.to(self.device, self.dtype if signal.is_floating_point() else None)
-            latents = self.encode_latents(placed)
+            latents = latents_of(placed, generator) if latents_of else self.encode_latents(placed)
             tokens = self.quantize(latents, generator)._zero_padding()
         return tokens if keep is None else tokens.keep(keep)
 
-    def _encode_list(self, items: Sequence[Tensor], keep: int | None, generator: Chance) -> Tokens:
+    def _encode_list(
+        self,
+        items: Sequence[Tensor],
+        keep: int | None,
+        generator: Chance,
+        latents_of: LatentsOf | None = None,
+    ) -> Tokens:
         """Stacks items of one size, so each gets the ids it would get alone, and restores the order."""
         if not len(items):
             raise ValueError("nothing to encode: the list of items is empty")
@@ -180,7 +200,11 @@ class NeuralTokenizer(Tokenizer, nn.Module):
         singles: list[Tokens | None] = [None] * len(items)
         for members in groups.values():
             stack = torch.stack([items[index] for index in members])
-            batch = self.encode(stack, keep=keep, generator=select_generators(generator, members))
+            chance = select_generators(generator, members)
+            if latents_of is None:
+                batch = self.encode(stack, keep=keep, generator=chance)
+            else:
+                batch = self._encode_with(stack, None, keep, chance, latents_of)
             if len(groups) == 1:
                 return batch
             for index, single in zip(members, batch.unbind(), strict=True):
@@ -190,6 +214,10 @@ class NeuralTokenizer(Tokenizer, nn.Module):
     @torch.no_grad()
     def decode(self, tokens: Tokens, *, generator: Chance = None) -> Any:
         """See `Tokenizer.decode`."""
+        return self._decode_with(tokens, generator, self.decode_latents)
+
+    def _decode_with(self, tokens: Tokens, generator: Chance, signal_of: Callable[[Tokens], Tensor]) -> Any:
+        """`decode`; a family with keywords of its own hands them to its `decode_latents` by `signal_of`."""
         if not self.facts.has_decoder:
             raise NoDecoder(
                 f"{self.facts.name} only encodes: it has no decoder; use its ids, or another tokenizer"
@@ -201,7 +229,7 @@ class NeuralTokenizer(Tokenizer, nn.Module):
         with self._evaluating():
             latents = self.dequantize(tokens.to(self.device))
             latents = replace(latents, values=latents.values.to(self.dtype))
-            return self.finish_signal(self.decode_latents(latents), tokens)
+            return self.finish_signal(signal_of(latents), tokens)
 
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:

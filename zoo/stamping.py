@@ -54,7 +54,7 @@ def stamped(
         durations=None
         if durations is None
         else _per_token(durations, "durations", lengths, width).to(device),
-        captions=None if captions is None else _captions(captions, facts),
+        captions=None if captions is None else check_captions(captions, facts),
     )
     tokens = tokens._zero_padding()
     check_values(tokens)
@@ -66,7 +66,7 @@ def check_lengths(tokenizer: Tokenizer, tokens: Tokens) -> None:
     """ValueError unless every item has the tokens its extent takes; fewer pass where the tokenizer is nested
     along tokens or adaptive."""
     facts = tokenizer.facts
-    may_be_short = facts.is_adaptive or facts.nested == "tokens"
+    may_be_short = facts.may_be_short
     for length, extent in {*zip(tokens.lengths.tolist(), map(tuple, tokens.extents.tolist()), strict=True)}:
         expected = tokenizer.num_tokens(extent)
         if length > expected or (length < expected and not may_be_short):
@@ -75,7 +75,7 @@ def check_lengths(tokenizer: Tokenizer, tokens: Tokens) -> None:
                 f"{facts.name} takes {'at most ' if may_be_short else ''}{expected}; "
                 "give the extents that these tokens were made from"
             )
-        if facts.nested == "tokens" and 0 < length < expected and not facts.is_adaptive:
+        if 0 < length < expected and not facts.is_adaptive:
             facts.check_keep(length)
 
 
@@ -195,7 +195,8 @@ def _scales(values: Any) -> Tensor:
     return scales
 
 
-def _captions(captions: Sequence[str], facts: Facts) -> tuple[str, ...]:
+def check_captions(captions: Sequence[str], facts: Facts) -> tuple[str, ...]:
+    """The captions as tokens carry them; TypeError unless strings, ValueError where none are taken."""
     if not facts.takes_captions:
         raise ValueError(f"{facts.name} takes no captions: leave them out")
     if isinstance(captions, str) or not all(isinstance(caption, str) for caption in captions):

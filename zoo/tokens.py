@@ -128,6 +128,11 @@ class Tokens:
         Raises ValueError when the tokenizer is not nested, or decodes other counts only.
         """
         count = self.facts.check_keep(count)
+        if self.facts.pools:
+            raise ValueError(
+                f"{self.facts.name} pools, so its tokens have no prefix to keep: "
+                f"encode(images, keep={count}) makes so many"
+            )
         if self.facts.nested == "codebooks":
             if not self.is_discrete:
                 raise TypeError("these are latents before quantizing: they have no codebooks to keep")
