@@ -39,12 +39,12 @@ def convert_config(
     """Our configuration, as plain values, of an official config.json; see `convert_titok.convert_config`."""
     converted = convert_titok.convert_config(config, sizes=sizes)
     settings = config["model"]["vq_model"]
-    captions = {
+    tower = {
         ours: settings[official]
         for official, ours in (("text_context_length", "length"), ("text_embed_dim", "dim"))
         if official in settings
     }
-    return {**converted, "captions": captions}
+    return {**converted, "text_tower": tower}
 
 
 def convert_names(names: Collection[str]) -> dict[str, str]:

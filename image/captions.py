@@ -27,7 +27,7 @@ _POSITION_IDS = "text_model.embeddings.position_ids"
 
 
 @dataclass(frozen=True)
-class CaptionConfig:
+class TextTowerConfig:
     """A frozen CLIP text tower.
 
     repo      Hub id, or a folder of this machine
@@ -69,7 +69,7 @@ class CaptionEncoder(nn.Module):
     Source: bytedance/1d-tokenizer, utils/train_utils.py, which reads the tower of open_clip.
     """
 
-    def __init__(self, config: CaptionConfig) -> None:
+    def __init__(self, config: TextTowerConfig) -> None:
         super().__init__()
         self.config = config
         self._tower: _Tower | None = None
@@ -104,7 +104,7 @@ def caption_ids(tokenizer: Any, captions: Sequence[str], length: int) -> Tensor:
     return ids
 
 
-def _load(config: CaptionConfig) -> _Tower:
+def _load(config: TextTowerConfig) -> _Tower:
     """The tower on the CPU, in float32; CheckpointError where it is not what the configuration says."""
     transformers = require("transformers", "transformers")
     checkpoint = _read(config)
@@ -138,7 +138,7 @@ def _load(config: CaptionConfig) -> _Tower:
     return _Tower(model.eval().requires_grad_(False), tokenizer)
 
 
-def _read(config: CaptionConfig) -> Checkpoint:
+def _read(config: TextTowerConfig) -> Checkpoint:
     from ..checkpoints.files import find_folder, read_folder
     from ..checkpoints.hub import read_repo
     from ..checkpoints.pickles import PICKLE_SUFFIXES, Pickle

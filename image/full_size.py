@@ -82,8 +82,9 @@ def table(costs: Sequence[Cost]) -> str:
     ]
     for cost in costs:
         decode = "-" if cost.decode_seconds is None else f"{cost.decode_seconds:.1f} s"
-        numbers = f"{cost.parameters:.0f} M | {cost.encode_seconds:.1f} s | {decode} | {cost.peak_gib:.1f} GiB"
-        lines.append(f"| `{cost.name}` | {cost.dtype} | {numbers} |")
+        size, encode = f"{cost.parameters:.0f} M", f"{cost.encode_seconds:.1f} s"
+        cells = [f"`{cost.name}`", cost.dtype, size, encode, decode, f"{cost.peak_gib:.1f} GiB"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from ..kernels.attention import attention
 from ..zoo.transformer import MLP_RATIO, NORM_EPS, TransformerSize
 from .conv_parts import DownLevel, LevelsConfig, conv3, norm
 from .open_magvit2 import UpLevel, blocks
+from .titok_parts import initialise
 
 if TYPE_CHECKING:
     from .retok import ReTokConfig
@@ -41,6 +42,7 @@ class ReTokEncoder(nn.Module):
         self.norm_out = nn.LayerNorm(width, eps=NORM_EPS)
         self.conv_out = nn.Conv2d(width, config.features, 1)
         self.quant_conv = nn.Conv2d(config.features, config.latent_dim, 1)
+        self.apply(initialise)
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.pixels(images)
@@ -84,6 +86,7 @@ class ReTokDecoder(nn.Module):
             nn.SiLU(),
             nn.Linear(MLP_RATIO * width, config.semantic_dim),
         )
+        self.apply(initialise)
 
     def forward(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
         x = self.norm_out(self._mix(latents, lengths, len(self.blocks)))

@@ -17,23 +17,23 @@ from ..zoo.facts import Facts
 from ..zoo.neural import Reconstruction
 from ..zoo.stamping import check_captions
 from ..zoo.tokens import Tokens
-from .captions import CaptionConfig, CaptionEncoder
+from .captions import CaptionEncoder, TextTowerConfig
 from .titok import TiTok, TiTokConfig
-from .titok_parts import TiTokDecoder, free_vectors
+from .titok_parts import TiTokDecoder, free_vectors, initialise
 
 
 @dataclass(frozen=True)
 class TaTiTokConfig(TiTokConfig):
     """One TA-TiTok: a TiTok that paints pixels, of one length.
 
-    captions  the text tower that reads the captions
+    text_tower  what reads the captions
     """
 
     tokenizer_type: ClassVar[str] = "ta-titok"
 
     l2: bool = False
     legacy: bool = False
-    captions: CaptionConfig = field(default_factory=CaptionConfig)
+    text_tower: TextTowerConfig = field(default_factory=TextTowerConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,7 +57,7 @@ class TextGuidedDecoder(TiTokDecoder):
 
     def __init__(self, config: TaTiTokConfig) -> None:
         super().__init__(config)
-        self.text_embed = TextEmbed(config.captions, config.decoder.width)
+        self.text_embed = TextEmbed(config.text_tower, config.decoder.width)
 
     def forward(self, latents: Tensor, text: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return self._paint(torch.cat([self._embed(latents), self.text_embed(text)], dim=1))
@@ -66,10 +66,11 @@ class TextGuidedDecoder(TiTokDecoder):
 class TextEmbed(nn.Module):
     """Features of a text tower as rows of a transformer: (B, T, E) float -> (B, T, width) float."""
 
-    def __init__(self, config: CaptionConfig, width: int) -> None:
+    def __init__(self, config: TextTowerConfig, width: int) -> None:
         super().__init__()
         self.project = nn.Linear(config.dim, width)
         self.positions = free_vectors(config.length, width)
+        self.apply(initialise)
 
     def forward(self, text: Tensor) -> Tensor:
         return self.project(text.to(self.project.weight)) + self.positions
@@ -87,7 +88,7 @@ class TaTiTok(TiTok):
 
     def __init__(self, config: TaTiTokConfig) -> None:
         super().__init__(config)
-        self.caption_encoder = CaptionEncoder(config.captions)
+        self.caption_encoder = CaptionEncoder(config.text_tower)
 
     def build_decoder(self) -> TextGuidedDecoder:
         return TextGuidedDecoder(self.config)
@@ -147,7 +148,7 @@ class TaTiTok(TiTok):
             if len(captions) != count:
                 raise ValueError(f"{len(captions)} captions for {count} items: give one each")
             return self.caption_encoder(captions, device=self.device, dtype=self.dtype)
-        expected = (count, self.config.captions.length, self.config.captions.dim)
+        expected = (count, self.config.text_tower.length, self.config.text_tower.dim)
         if features.shape != expected:
             raise ValueError(f"text_features have shape {tuple(features.shape)}: expected {expected}")
         return features

@@ -1,9 +1,9 @@
 """TexTok (Zha et al. 2024, arXiv 2412.05796): a caption conditions the encoder and the decoder.
 
 What the caption says, the tokens need not hold; so few tokens show more. Written from the paper's account of
-the method; no code or weights were released. Ours differs: the transformers are those of TiTok, the text tower
-is a CLIP where the paper has a T5 (features of any other may be given), and the floats have a Gaussian
-posterior, or give way to ids.
+the method; no code or weights were released. Where ours differs: the transformers are TiTok's, the text tower
+is a CLIP and not a T5 (features of any other may be given), and the floats have a Gaussian posterior, or give
+way to ids.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class TextGuidedEncoder(TiTokEncoder):
 
     def __init__(self, config: TexTokConfig, dim: int) -> None:
         super().__init__(config, dim)
-        self.text_embed = TextEmbed(config.captions, config.encoder.width)
+        self.text_embed = TextEmbed(config.text_tower, config.encoder.width)
 
     def forward(self, images: Tensor, text: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return self._read(images, self.text_embed(text))

@@ -31,7 +31,7 @@ class TiTokEncoder(nn.Module):
         self.transformer = Transformer(config.encoder)
         self.norm_out = nn.LayerNorm(width, eps=NORM_EPS)
         self.conv_out = nn.Conv2d(width, dim, 1)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(self, images: Tensor) -> Tensor:
         return self._read(images)
@@ -83,7 +83,7 @@ class TiTokDecoder(nn.Module):
             if config.legacy
             else PatchHead(width, config.decoder_patch_size)
         )
-        self.apply(_initialise)
+        self.apply(initialise)
         self.pixels = None
         if config.pixel_decoder is not None:
             self.pixels = SoftCodeDecoder(config.pixel_codes, config.pixel_decoder)
@@ -159,7 +159,8 @@ def free_vectors(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.randn(shape) * shape[-1] ** -0.5)
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
+    """As the official code starts; for `nn.Module.apply`."""
     if isinstance(module, nn.Linear | nn.Conv2d):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tokenzoo.checkpoints.error import CheckpointError
-from tokenzoo.image.captions import CaptionConfig, CaptionEncoder, caption_ids
+from tokenzoo.image.captions import CaptionEncoder, TextTowerConfig, caption_ids
 
 from .hub_server import HubServer, Repository
 from .tiny_clip import LAYERS, LENGTH, WIDTH, WORDS, clip_tensors, tiny_clip
@@ -95,13 +95,11 @@ def test_the_tower_moves_with_the_model() -> None:
     assert tower_of(encoder).device.type == "meta"
 
 
-def test_a_tower_from_the_hub_is_fetched_at_its_commit(hub: HubServer) -> None:
-    folder = Path(tiny_clip().repo)
-    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+def test_a_tower_from_the_hub_is_fetched_at_its_commit(hub: HubServer, tmp_path: Path) -> None:
+    torch.save(clip_tensors(), tmp_path / "pytorch_model.bin")
+    files = {path.name: path.read_bytes() for path in Path(tiny_clip().repo).iterdir()}
     del files["model.safetensors"]
-    torch.save(clip_tensors(), folder.parent / f"{folder.name}.bin")
-    files["pytorch_model.bin"] = (folder.parent / f"{folder.name}.bin").read_bytes()
-    (folder.parent / f"{folder.name}.bin").unlink()
+    files["pytorch_model.bin"] = (tmp_path / "pytorch_model.bin").read_bytes()
     hub.repositories["me/clip"] = Repository()
     sha = hub.repositories["me/clip"].commit(files)
     hub.repositories["me/clip"].commit({"config.json": b"{}"})
@@ -140,4 +138,4 @@ def test_without_transformers_the_message_says_what_to_install(monkeypatch: pyte
 
 def test_a_branch_is_no_revision() -> None:
     with pytest.raises(ValueError, match="revision='main': expected the sha of a commit"):
-        CaptionConfig(revision="main")
+        TextTowerConfig(revision="main")

@@ -103,4 +103,4 @@ def test_a_statistic_of_training_is_dropped() -> None:
 
 def test_the_official_length_of_text_is_read() -> None:
     official = changed(is_legacy=False, finetune_decoder=False, text_context_length=24, text_embed_dim=64)
-    assert convert_ta_titok.convert_config(official)["captions"] == {"length": 24, "dim": 64}
+    assert convert_ta_titok.convert_config(official)["text_tower"] == {"length": 24, "dim": 64}

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tokenzoo.image.captions import CaptionConfig
+from tokenzoo.image.captions import TextTowerConfig
 
 WIDTH, HIDDEN, LAYERS, LENGTH = 16, 32, 2, 10
 LETTERS = [chr(code) for code in range(33, 127)]
@@ -21,7 +21,7 @@ WORDS = [*LETTERS, *(f"{letter}</w>" for letter in LETTERS), "<|startoftext|>", 
 
 
 @cache
-def tiny_clip() -> CaptionConfig:
+def tiny_clip() -> TextTowerConfig:
     """A tower that spells: every letter is a token of its own. The folder lives as long as the process."""
     folder = Path(tempfile.mkdtemp(prefix="tiny-clip-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -39,7 +39,7 @@ def tiny_clip() -> CaptionConfig:
     (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(WORDS)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     save_file(clip_tensors(), folder / "model.safetensors")
-    return CaptionConfig(
+    return TextTowerConfig(
         repo=str(folder), revision=None, weights="model.safetensors", length=LENGTH, dim=WIDTH
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from tokenzoo.image.captions import CaptionConfig
+from tokenzoo.image.captions import TextTowerConfig
 from tokenzoo.image.preprocess import ImagePreprocess
 from tokenzoo.image.ta_titok import TaTiTok, TaTiTokConfig
 from tokenzoo.image.textok import TexTok, TexTokConfig
@@ -29,7 +29,7 @@ class SmallTaTiTokConfig(TaTiTokConfig):
     encoder_patch_size: int = 4
     decoder_patch_size: int = 4
     num_codes: int | None = 40
-    captions: CaptionConfig = field(default_factory=tiny_clip)
+    text_tower: TextTowerConfig = field(default_factory=tiny_clip)
 
 
 class SmallTaTiTok(TaTiTok):
@@ -62,7 +62,7 @@ class SmallTexTokConfig(TexTokConfig):
     preprocess: ImagePreprocess = SIXTEEN
     encoder_patch_size: int = 4
     decoder_patch_size: int = 4
-    captions: CaptionConfig = field(default_factory=tiny_clip)
+    text_tower: TextTowerConfig = field(default_factory=tiny_clip)
 
 
 class SmallTexTok(TexTok):

@@ -203,8 +203,8 @@ def _list(options: argparse.Namespace) -> int:
                 row.name,
                 facts.modality,
                 _token_counts(facts),
-                "x".join(map(str, facts.codebook_sizes)) or f"{facts.latent_dim} floats",
-                facts.nested or "-",
+                _code_counts(facts),
+                facts.nested or ("adaptive" if facts.is_adaptive else "-"),
                 facts.licence or "-",
                 row.repo or "-",
             )
@@ -216,7 +216,18 @@ def _list(options: argparse.Namespace) -> int:
 def _token_counts(facts: Facts) -> str:
     """As a reader counts: 32, "1-256" when any prefix decodes, "any" when it grows with the item."""
     longest = str(facts.max_tokens or "any")
-    return f"{facts.keeps[0] if facts.keeps else 1}-{longest}" if facts.nested == "tokens" else longest
+    if facts.nested == "codebooks" or not facts.may_be_short:
+        return longest
+    return f"{facts.keeps[0] if facts.keeps else 1}-{longest}"
+
+
+def _code_counts(facts: Facts) -> str:
+    """4096, "8 x 1024" for eight codebooks alike, "4096, 1024" for different ones, "16 floats"."""
+    sizes = facts.codebook_sizes
+    if not sizes:
+        return f"{facts.latent_dim} floats"
+    alike = len(sizes) > 1 and len(set(sizes)) == 1
+    return f"{len(sizes)} x {sizes[0]}" if alike else ", ".join(map(str, sizes))
 
 
 def _info(options: argparse.Namespace) -> int:
