@@ -93,7 +93,8 @@ def test_placement(tokenizer: NeuralTokenizer) -> None:
     assert close_tokens(tokenizer.encode(double), tokenizer.encode(signal))
     coarse = copy.deepcopy(tokenizer).to(torch.bfloat16)
     decoded = decode(coarse, coarse.encode(signal))
-    assert not isinstance(decoded, Tensor) or decoded.dtype == torch.float32
+    signals = isinstance(decoded, Tensor) and coarse.facts.has_decoder
+    assert not signals or decoded.dtype == torch.float32
 
 
 def test_a_model_on_the_meta_device_is_whole_once_its_weights_are_in() -> None:

@@ -39,6 +39,7 @@ from .toys_conv import (
 from .toys_distilled import SmallAlit, SmallAlitVae, SmallKarl, SmallKarlVae
 from .toys_flextok import SmallFlexTok
 from .toys_retok import SmallReTok
+from .toys_seed import SmallSeed
 from .toys_visual import SmallMatryoshka, SmallTokenFlex, SmallTokenShuffle, SmallVisualTransformer
 
 _EIGHT, _AS_IS = ImagePreprocess(size=8), ImagePreprocess(size=None)
@@ -505,6 +506,7 @@ TOYS: dict[str, type[NeuralTokenizer]] = {
     "karl": SmallKarl,
     "small-karl-vae": SmallKarlVae,
     "retok": SmallReTok,
+    "seed": SmallSeed,
     "ta-titok": SmallTaTiTok,
     "small-ta-titok-kl": SmallTaTiTokKl,
     "textok": SmallTexTok,

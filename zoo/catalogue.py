@@ -29,6 +29,7 @@ FAMILIES = {
     "open-magvit2": "image.open_magvit2:OpenMagvit2",
     "pyramid": "image.pyramid:PyramidTokenizer",
     "retok": "image.retok:ReTok",
+    "seed": "image.seed:Seed",
     "ta-titok": "image.ta_titok:TaTiTok",
     "textok": "image.textok:TexTok",
     "titok": "image.titok:TiTok",
@@ -49,6 +50,7 @@ CONVERTERS = {
     "llamagen": "convert_llamagen",
     "open-magvit2": "convert_open_magvit2",
     "retok": "convert_retok",
+    "seed": "convert_seed",
     "ta-titok": "convert_ta_titok",
     "titok": "convert_titok",
 }
@@ -352,6 +354,25 @@ _ROWS = (
     _flextok("d18-d18", "d18_d18_in1k"),
     _flextok("d18-d28", "d18_d28_in1k"),
     _flextok("d18-d28-dfn", "d18_d28_dfn"),
+    Row(
+        facts=Facts(
+            name="seed-2",
+            modality="image",
+            licence="Apache-2.0",
+            channels=3,
+            max_tokens=32,
+            codebook_sizes=(8192,),
+            latent_dim=32,
+            draws_noise=True,
+        ),
+        family="seed",
+        config="seed_2.yaml",
+        repo="AILab-CVC/seed-tokenizer-2",
+        file="seed_quantizer.pt",
+        converter="seed",
+        notice="the pipeline that paints has a licence of its own: stabilityai/stable-diffusion-2-1-unclip",
+        paper="2310.01218",
+    ),
 )
 _BY_NAME = {row.name: row for row in _ROWS}
 # Of several files in one repository the first row counts.
