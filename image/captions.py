@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -73,15 +74,28 @@ class CaptionEncoder(nn.Module):
         super().__init__()
         self.config = config
         self._tower: _Tower | None = None
+        self._is_mock = False
+
+    def mock(self) -> None:
+        """Random features from now on, the same for the same caption: beside random weights any will do."""
+        self._is_mock = True
 
     @torch.no_grad()
     def forward(self, captions: Sequence[str], *, device: torch.device, dtype: torch.dtype) -> Tensor:
         """device and dtype are those of the model around it: a tower that is not here yet goes there."""
+        if self._is_mock:
+            return self._random(captions).to(device, dtype)
         if self._tower is None:
             self._tower = _load(self.config)
             self._tower.model.to(device, dtype)
         ids = caption_ids(self._tower.tokenizer, captions, self.config.length)
         return self._tower.model(input_ids=ids.to(device)).last_hidden_state
+
+    def _random(self, captions: Sequence[str]) -> Tensor:
+        shape = (self.config.length, self.config.dim)
+        seeds = [zlib.crc32(caption.encode()) for caption in captions]
+        drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.stack(drawn) if drawn else torch.zeros(0, *shape)
 
     def _apply(self, fn: Any, recurse: bool = True) -> CaptionEncoder:
         """What `to`, `cuda` and `half` call."""

@@ -154,11 +154,17 @@ class Seed(ImageTokenizer):
         self.decoder = SeedDecoder(config)
         self.painter = None if config.unclip is None else UnclipPainter(config.unclip)
 
+    def mock_companions(self) -> None:
+        """See `NeuralTokenizer`."""
+        if self.painter is not None:
+            self.painter.mock()
+
     def encode_latents(self, signal: Tensor, *, extents: Tensor | None = None) -> Tokens:
         """See `NeuralTokenizer`; values (B, N, D)."""
         latents = self.encoder(signal)
         lengths = torch.full((len(latents),), latents.shape[1], dtype=torch.int64, device=latents.device)
-        return Tokens(latents, lengths, self.default_extents(lengths), self.facts)
+        extents = self.default_extents(lengths) if extents is None else extents
+        return Tokens(latents, lengths, extents, self.facts)
 
     def decode_latents(self, tokens: Tokens) -> Tensor:
         """The CLIP embedding that the values stand for, with gradient: (B, E)."""

@@ -155,7 +155,7 @@ class CausalQFormer(nn.Module):
 
 
 class QFormerLayer(nn.Module):
-    """Causal attention among queries (B, N, W), attention to what is seen (B, M, V), MLP, norms after each."""
+    """Causal attention among queries (B, N, W), attention to what is seen (B, M, V), MLP; post-norm."""
 
     def __init__(self, size: QFormerSize, seen_width: int | None) -> None:
         super().__init__()

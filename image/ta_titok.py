@@ -93,6 +93,10 @@ class TaTiTok(TiTok):
     def build_decoder(self) -> TextGuidedDecoder:
         return TextGuidedDecoder(self.config)
 
+    def mock_companions(self) -> None:
+        """See `NeuralTokenizer`."""
+        self.caption_encoder.mock()
+
     def encode(
         self,
         signal: Tensor | Sequence[Any],

@@ -49,12 +49,21 @@ class UnclipPainter(nn.Module):
         super().__init__()
         self.config = config
         self._held: _Held | None = None
+        self._is_mock = False
+
+    def mock(self) -> None:
+        """Noise in place of pictures from now on: beside random weights nothing need be fetched."""
+        self._is_mock = True
 
     @torch.no_grad()
     def forward(
         self, embeddings: Tensor, generators: list[torch.Generator], *, steps: int, guidance: float
     ) -> Tensor:
         """generators  one per item, for the noise to paint away and the little that the embedding gets."""
+        if self._is_mock:
+            shape = (3, self.config.size, self.config.size)
+            noise = [torch.rand(shape, generator=each) for each in generators]
+            return torch.stack(noise).to(embeddings.device)
         pipeline = self._pipeline(embeddings)
         return pipeline(
             prompt=[""] * len(embeddings),

@@ -111,7 +111,7 @@ class VisualTokenizer(ImageTokenizer):
 
     def encode_latents(self, signal: Tensor, *, extents: Tensor | None = None) -> Tokens:
         """See `NeuralTokenizer`; values (B, N, D)."""
-        return self._stamped(self.tokens_of(self.encoder(signal)))
+        return self._stamped(self.tokens_of(self.encoder(signal)), extents=extents)
 
     def decode_latents(self, tokens: Tokens) -> Tensor:
         """What the language model reads: the values themselves, (B, N, D)."""
@@ -134,7 +134,8 @@ class VisualTokenizer(ImageTokenizer):
         if captions is not None:
             raise ValueError(f"{self.facts.name} takes no captions: leave them out")
         quantized = self.quantizer(self._values(self.encoder(signal), lengths))
-        return Reconstruction(self.decode_latents(self._stamped(quantized.latents, lengths)), quantized)
+        tokens = self._stamped(quantized.latents, lengths, extents)
+        return Reconstruction(self.decode_latents(tokens), quantized)
 
     def finetune(self, **hyperparameters: Any) -> Any:
         """Raises NotImplementedError: what to learn, the language model says."""
@@ -151,11 +152,14 @@ class VisualTokenizer(ImageTokenizer):
             )
         return self.tokens_of(features)
 
-    def _stamped(self, values: Tensor, lengths: Tensor | None = None) -> Tokens:
+    def _stamped(
+        self, values: Tensor, lengths: Tensor | None = None, extents: Tensor | None = None
+    ) -> Tokens:
         if lengths is None:
             lengths = torch.full((len(values),), values.shape[1], dtype=torch.int64)
         lengths = lengths.to(values.device)
-        return Tokens(values, lengths, self.default_extents(lengths), self.facts)
+        extents = self.default_extents(lengths) if extents is None else extents
+        return Tokens(values, lengths, extents, self.facts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +219,8 @@ class PooledTokenizer(VisualTokenizer):
     ) -> Tokens:
         """See `NeuralTokenizer`; values (B, keep, D), by default of the most tokens."""
         features = self.encoder(signal)
-        return self._stamped(self.pooled(features, self._side(keep or self.facts.keeps[-1])))
+        values = self.pooled(features, self._side(keep or self.facts.keeps[-1]))
+        return self._stamped(values, extents=extents)
 
     def _values(self, features: Tensor, lengths: Tensor | None) -> Tensor:
         """As the base has it; items of one length are pooled together."""

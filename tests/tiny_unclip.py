@@ -28,7 +28,13 @@ def write_tiny_unclip(folder: Path) -> None:
         "num_attention_heads": 2,
         "projection_dim": DIM,
     }
-    text = transformers.CLIPTextConfig(vocab_size=len(WORDS), max_position_embeddings=16, **sizes)
+    text = transformers.CLIPTextConfig(
+        vocab_size=len(WORDS),
+        max_position_embeddings=16,
+        bos_token_id=len(WORDS) - 2,
+        eos_token_id=len(WORDS) - 1,
+        **sizes,
+    )
     picture = transformers.CLIPVisionConfig(image_size=32, patch_size=16, **sizes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -49,7 +55,7 @@ def write_tiny_unclip(folder: Path) -> None:
             image_encoder=transformers.CLIPVisionModelWithProjection(picture),
             image_normalizer=diffusers.pipelines.stable_diffusion.StableUnCLIPImageNormalizer(DIM),
             image_noising_scheduler=diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2"),
-            tokenizer=transformers.CLIPTokenizer.from_pretrained(words),
+            tokenizer=transformers.CLIPTokenizer.from_pretrained(words, model_max_length=16),
             text_encoder=transformers.CLIPTextModel(text),
             unet=unet,
             scheduler=diffusers.DDIMScheduler(prediction_type="v_prediction", set_alpha_to_one=False),

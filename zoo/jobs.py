@@ -112,7 +112,10 @@ def encode_files(options: Namespace) -> int:
 
     def run(batch: list[tuple[int, Any]]) -> None:
         items = [item for _, item in batch]
-        tokens = shorten(items) if shorten else tokenizer.encode(items, keep=options.keep, **keywords)
+        told = keywords
+        if isinstance(caption := keywords.get("captions"), str):  # one for all, on the command line
+            told = keywords | {"captions": [caption] * len(items)}
+        tokens = shorten(items) if shorten else tokenizer.encode(items, keep=options.keep, **told)
         for (index, _), single in zip(batch, tokens.unbind(), strict=True):
             target = options.out / outputs[index]
             try:

@@ -78,6 +78,12 @@ class NeuralTokenizer(Tokenizer, nn.Module):
             licence=licence or self._facts.licence,
         )
 
+    def mock_companions(self) -> None:
+        """Do without the frozen companions that would be fetched, where all weights are random anyway.
+
+        Families that have one override this; most have none.
+        """
+
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device

@@ -12,7 +12,7 @@ from .tokenizer import Tokenizer
 def untrained(name: str, *, seed: int = 0, device: str = "cpu", dtype: Any = None) -> Tokenizer:
     """A tokenizer of full size with random weights; its pictures and ids mean nothing.
 
-    name    a catalogue name that has a configuration, `tokenzoo list` shows them
+    name    a catalogue name that has a configuration; `tokenzoo list` shows the names
     seed    of the weights, which are the same for one seed, name and version of torch
     dtype   floating dtype of the weights, default float32
 
@@ -36,5 +36,6 @@ def untrained(name: str, *, seed: int = 0, device: str = "cpu", dtype: Any = Non
             tokenizer = family(config)
         finally:
             torch.set_default_dtype(before)
+    tokenizer.mock_companions()
     tokenizer.identify(name=f"{row.name}-untrained", revision=None, fingerprint=None, licence=None)
     return tokenizer.eval().to(device, dtype)
