@@ -86,7 +86,10 @@ def _compare(
         single.save(out / f"{name}.tok")
     compared: list[list[tuple[Comparison, Tensor]]] = [[] for _ in items]
     for keep in keeps:
-        kept = tokens if keep is None else tokens.keep(keep)
+        kept = tokens
+        if keep is not None:
+            shorter = tokenizer.facts.makes_fewer
+            kept = tokenizer.encode(list(items), keep=keep) if shorter else tokens.keep(keep)
         images = [image.cpu() for image in kept.crop(tokenizer.decode(kept))]
         for i, (image, item) in enumerate(zip(images, items, strict=True)):
             compared[i].append((_score(names[i], image, item, kept, i), image))

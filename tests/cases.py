@@ -29,7 +29,7 @@ NEURAL = [name for name in NAMES if name != "bytes"]
 NESTED_TOKENS = [name for name in NAMES if FACTS[name].nested == "tokens"]
 DECODING = [name for name in NAMES if FACTS[name].has_decoder]
 # Those that find their own number of tokens are asked by the tests of their family.
-POOLING = [name for name in NAMES if FACTS[name].pools and not FACTS[name].is_adaptive]
+POOLING = [name for name in NAMES if FACTS[name].makes_fewer and not FACTS[name].is_adaptive]
 WORDS = ["the cat sat", "on", "", "the mat; the mat sat", b"\xff on \x00"]
 
 _loaded: dict[str, Tokenizer] = {}

@@ -67,7 +67,7 @@ def test_unknown_names_get_the_list() -> None:
         ValueError, match=r"unknown tokenizer 'titok-l33'; known: .*titok-l32.*; or give a Hub id"
     ):
         tokenzoo.load("titok-l33")
-    with pytest.raises(ValueError, match="unknown tokenizer_type 'gan'; known: .*bytes, "):
+    with pytest.raises(ValueError, match=r"unknown tokenizer_type 'gan'; known: .*bytes, "):
         catalogue.family("gan")
     with pytest.raises(ValueError, match="bytes is built in and has no revision; leave revision out"):
         tokenzoo.load("bytes", revision="main")

@@ -141,7 +141,7 @@ def test_a_padded_batch_with_extents_is_the_list(tokenizer: Tokenizer) -> None:
             tokenizer.encode(padded, extents=wrong)
 
 
-@pytest.mark.parametrize("tokenizer", [name for name in NAMES if not FACTS[name].pools], indirect=True)
+@pytest.mark.parametrize("tokenizer", [name for name in NAMES if not FACTS[name].makes_fewer], indirect=True)
 def test_keep_is_a_prefix(tokenizer: Tokenizer) -> None:
     signal = equal_items(tokenizer)
     tokens = tokenizer.encode(signal)
@@ -173,7 +173,7 @@ def test_keep_without_a_nested_axis_makes_other_tokens(tokenizer: Tokenizer) -> 
         with pytest.raises(ValueError, match=rf"have no prefix to keep: encode\(images, keep={count}\)"):
             tokens.keep(count)
     assert kept.identical(tokens) and tokenizer.encode(signal, keep=count + 1).identical(tokens)
-    for wrong, message in ((0, "keep=0: expected an integer"), (count - 1, "pools to .* tokens")):
+    for wrong, message in ((0, "keep=0: expected an integer"), (count - 1, "makes .* tokens")):
         with pytest.raises(ValueError, match=message):
             tokenizer.encode(signal, keep=wrong)
 
@@ -355,5 +355,5 @@ def test_wrong_signals_are_refused_in_words(tokenizer: Tokenizer) -> None:
 def test_a_tokenizer_without_a_decoder_says_so() -> None:
     units = ToySound(ToySoundConfig(decoder=False)).eval()
     tokens = units.encode(torch.zeros(1, 1, 8))
-    with pytest.raises(NoDecoder, match="toy-sound only encodes: it has no decoder; use its ids"):
+    with pytest.raises(NoDecoder, match="toy-sound only encodes: it has no decoder; use its tokens"):
         units.decode(tokens)

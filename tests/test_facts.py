@@ -71,7 +71,7 @@ def test_check_keep_names_the_legal_counts() -> None:
         alit.check_keep(33)
     pooling = Facts(name="m3", modality="image", keeps=(1, 9, 36))
     assert pooling.check_keep(9) == 9 and pooling.may_be_short
-    with pytest.raises(ValueError, match="keep=4: m3 pools to 1, 9, 36 tokens"):
+    with pytest.raises(ValueError, match="keep=4: m3 makes 1, 9, 36 tokens"):
         pooling.check_keep(4)
     flat = Facts(name="titok", modality="image")
     with pytest.raises(

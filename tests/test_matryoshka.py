@@ -40,7 +40,7 @@ def test_coarse_sets_are_means_of_the_next_finer() -> None:
 def test_the_default_is_the_model_of_the_paper() -> None:
     facts = MatryoshkaConfig().facts()
     assert facts.keeps == (1, 9, 36, 144, 576) and facts.max_tokens == 576 and facts.latent_dim == 4096
-    assert not facts.has_decoder and facts.nested is None and facts.pools
+    assert not facts.has_decoder and facts.nested is None and facts.makes_fewer
 
 
 def test_all_sets_come_of_one_look() -> None:

@@ -50,7 +50,7 @@ def test_pooling_elsewhere_stretches_the_map_first() -> None:
 
 def test_the_default_has_the_counts_of_the_paper() -> None:
     facts = TokenFlexConfig().facts()
-    assert facts.keeps == (64, 144, 256) and facts.pools and not facts.has_decoder
+    assert facts.keeps == (64, 144, 256) and facts.makes_fewer and not facts.has_decoder
 
 
 def test_lengths_mix_in_a_batch() -> None:

@@ -78,7 +78,7 @@ def test_the_first_layer_has_filters_and_the_others_what_was_asked(recurrent: bo
 
 def test_the_default_has_the_tokens_of_the_paper() -> None:
     facts = VisualTransformerConfig().facts()
-    assert facts.max_tokens == 16 and facts.keeps == () and not facts.pools
+    assert facts.max_tokens == 16 and facts.keeps == () and not facts.makes_fewer
 
 
 def draw_marks(generator: Generator, batch: int = 64) -> tuple[Tensor, Tensor]:

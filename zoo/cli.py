@@ -223,7 +223,7 @@ def _token_counts(facts: Facts) -> str:
 
 def _code_counts(facts: Facts) -> str:
     """4096, "8 x 1024" for eight codebooks alike, "4096, 1024" for different ones, "16 floats"."""
-    sizes = facts.codebook_sizes
+    sizes = list(facts.codebook_sizes)
     if not sizes:
         return f"{facts.latent_dim} floats"
     alike = len(sizes) > 1 and len(set(sizes)) == 1

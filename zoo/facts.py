@@ -32,7 +32,7 @@ class Facts:
     roles             what each codebook carries, e.g. ("semantic", "acoustic"); () when it is all the same
     nested            the axis whose prefix still decodes: "tokens", "codebooks" or None
     keeps             legal counts along that axis; () means every count from 1. Without a nested axis the
-                      counts of tokens that `encode(keep=)` makes by other means than cutting: by pooling
+                      counts that `encode(keep=)` makes by other means: by pooling (M3), by a budget (KARL)
     """
 
     name: str
@@ -110,16 +110,16 @@ class Facts:
     @property
     def may_be_short(self) -> bool:
         """Whether an item can have fewer tokens than its extent takes."""
-        return self.is_adaptive or self.nested == "tokens" or self.pools
+        return self.is_adaptive or self.nested == "tokens" or self.makes_fewer
 
     @property
-    def pools(self) -> bool:
+    def makes_fewer(self) -> bool:
         """Whether `encode(keep=)` makes fewer tokens that are no prefix of the others."""
         return self.nested is None and bool(self.keeps)
 
     def check_keep(self, count: int) -> int:
         """`count` if so many can be had, else an error that names the legal counts."""
-        if self.nested is None and not self.pools:
+        if self.nested is None and not self.makes_fewer:
             raise ValueError(
                 f"{self.name} has no nested axis, so keep={count} has no meaning; leave keep out, "
                 "or choose a nested tokenizer (`tokenzoo list` shows which are)"
@@ -132,7 +132,7 @@ class Facts:
             raise ValueError(f"keep={count!r}: expected an integer of at least 1")
         count = whole
         if self.keeps and count not in self.keeps and count < self.keeps[-1]:
-            kind = "pools to" if self.pools else "decodes prefixes of"
+            kind = "makes" if self.makes_fewer else "decodes prefixes of"
             raise ValueError(
                 f"keep={count}: {self.name} {kind} {_listed(self.keeps)} {self.nested or 'tokens'}"
             )

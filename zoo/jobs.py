@@ -112,7 +112,7 @@ def encode_files(options: Namespace) -> int:
 
     def run(batch: list[tuple[int, Any]]) -> None:
         items = [item for _, item in batch]
-        told = keywords
+        told: dict[str, Any] = keywords
         if isinstance(caption := keywords.get("captions"), str):  # one for all, on the command line
             told = keywords | {"captions": [caption] * len(items)}
         tokens = shorten(items) if shorten else tokenizer.encode(items, keep=options.keep, **told)
@@ -254,10 +254,10 @@ def _restamped(tokenizer: Tokenizer, tokens: Tokens) -> Tokens:
 
 def _keeps(asked: list[int] | None, facts: Any) -> list[int | None]:
     """Lengths to show, the full one (None) last."""
-    if facts.nested is None:
+    if facts.nested is None and not facts.makes_fewer:
         if asked:
             raise UsageError(
-                f"--keep {','.join(map(str, asked))}: {facts.name} is not nested, it has one length"
+                f"--keep {','.join(map(str, asked))}: {facts.name} has one length: leave --keep out"
             )
         return [None]
     limit = facts.max_tokens or max(DEFAULT_KEEPS) + 1

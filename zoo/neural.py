@@ -226,7 +226,7 @@ class NeuralTokenizer(Tokenizer, nn.Module):
         """`decode`; a family with keywords of its own hands them to its `decode_latents` by `signal_of`."""
         if not self.facts.has_decoder:
             raise NoDecoder(
-                f"{self.facts.name} only encodes: it has no decoder; use its ids, or another tokenizer"
+                f"{self.facts.name} only encodes: it has no decoder; use its tokens, or another tokenizer"
             )
         self.check_tokens(tokens)
         check_values(tokens)

@@ -128,10 +128,10 @@ class Tokens:
         Raises ValueError when the tokenizer is not nested, or decodes other counts only.
         """
         count = self.facts.check_keep(count)
-        if self.facts.pools:
+        if self.facts.makes_fewer:
             raise ValueError(
-                f"{self.facts.name} pools, so its tokens have no prefix to keep: "
-                f"encode(images, keep={count}) makes so many"
+                f"the tokens of {self.facts.name} have no prefix to keep: encode(signal, keep={count}) "
+                "makes so many"
             )
         if self.facts.nested == "codebooks":
             if not self.is_discrete:
