@@ -114,6 +114,10 @@ class SeedConfig(Config):
         check_range("num_codes", self.num_codes, 1, 1 << 24)
         for width in (self.latent_dim, self.embedding_dim, *self.narrowing):
             check_range("latent_dim, embedding_dim and narrowing", width, 1, 65536)
+        for share in self.mean:
+            check_range("mean", share, 0, 1)
+        for share in self.std:
+            check_range("std", share, 1e-6, 1)
         if self.image_size % self.vision.patch_size:
             raise ValueError(
                 f"image_size={self.image_size} with patch_size={self.vision.patch_size}: expected a multiple"

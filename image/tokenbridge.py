@@ -9,7 +9,7 @@ Source: YuqingWang1029/TokenBridge, reconstruction.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -42,7 +42,7 @@ class TokenBridgeConfig(Config):
     tokenizer_type: ClassVar[str] = "tokenbridge"
 
     base_type: str
-    base: dict
+    base: dict = field(hash=False)
     levels: int = 64
     clip: float = 5.0
     deviations: float = 3.0
