@@ -21,6 +21,8 @@ os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1",
     HF_ENDPOINT="http://127.0.0.1:9",
 )
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the processors; torch reads this when it is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 for _name in ("HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HUGGING_FACE_HUB_TOKEN"):
     os.environ.pop(_name, None)
 

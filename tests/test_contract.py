@@ -170,7 +170,7 @@ def test_keep_without_a_nested_axis_makes_other_tokens(tokenizer: Tokenizer) -> 
         assert torch.equal(kept.extents, tokens.extents)
         assert close_tokens(kept, tokenizer.encode(list(signal), keep=count))
         assert tokenizer.stamp(kept.values).identical(kept)
-        with pytest.raises(ValueError, match=rf"have no prefix to keep: encode\(images, keep={count}\)"):
+        with pytest.raises(ValueError, match=rf"have no prefix to keep: encode\(signal, keep={count}\)"):
             tokens.keep(count)
     assert kept.identical(tokens) and tokenizer.encode(signal, keep=count + 1).identical(tokens)
     for wrong, message in ((0, "keep=0: expected an integer"), (count - 1, "makes .* tokens")):

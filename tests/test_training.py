@@ -364,9 +364,9 @@ def test_the_cosine_follows_time_where_time_ends_the_fit(array: Path) -> None:
         ) -> None:
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
-    trainer = new_trainer(-1, max_epochs=-1, max_time={"seconds": 2}, callbacks=[Watch()])
+    trainer = new_trainer(-1, max_epochs=-1, max_time={"seconds": 5}, callbacks=[Watch()])
     trainer.fit(module, datamodule=new_data(array))
-    assert rates == sorted(rates, reverse=True) and rates[0] > 0.9 and rates[-1] < 0.1
+    assert rates == sorted(rates, reverse=True) and rates[0] > 0.7 and rates[-1] < 0.1
     with pytest.raises(ValueError, match="the cosine has no end"):
         new_trainer(-1, max_epochs=-1).fit(
             new_module(optimizer={"learning_rate": 1.0}), datamodule=new_data(array)

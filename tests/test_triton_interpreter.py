@@ -32,7 +32,7 @@ if not INTERPRETED:
     @pytest.mark.skipif(not has_triton(), reason="needs triton")
     def test_in_a_process_of_its_own() -> None:
         run = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
+            [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", __file__],
             cwd=Path(__file__).parents[1],
             env={**os.environ, "TRITON_INTERPRET": "1"},
             capture_output=True,
