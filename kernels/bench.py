@@ -50,6 +50,8 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"unknown operation {', '.join(unknown)}; known: {', '.join(CASES)}")
     if options.repeats < 1:
         raise ValueError(f"--repeats {options.repeats}: expected at least 1")
+    if options.out and options.out.exists() and not options.out.is_dir():
+        raise ValueError(f"--out {options.out} is a file: give a folder")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: no GPU here; leave it out to measure the CPU")
     torch.set_num_threads(1)

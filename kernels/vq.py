@@ -25,7 +25,8 @@ def nearest_code(latents: Tensor, codebook: Tensor, *, metric: Metric = "euclide
     """Index of the code closest to each latent; ties go to the lowest index.
 
     Computed in float32 at least, under any autocast; float64 stays float64. Memory grows with N + K, never
-    with N x K. A latent that holds NaN gets index 0.
+    with N x K. A latent that holds NaN gets index 0. Where two codes score within 1e-6 (|z| |e| + |e|^2) of
+    each other, with the longest e, float32 may take either; copies of a code tie exactly.
 
     latents   (..., D) float
     codebook  (K, D)   float
@@ -65,6 +66,8 @@ def nearest_op(latents: Tensor, codebook: Tensor, metric: str) -> Tensor:
         from .vq_triton import nearest_triton
 
         return nearest_triton(latents, codebook, bias)
+    if len(codebook) % BLOCK_CODES:
+        codebook, bias = _whole_blocks(codebook, bias)
     with full_products():
         return (nearest_reference if path == "reference" else nearest_torch)(latents, codebook, bias)
 
@@ -91,9 +94,10 @@ def nearest_reference(latents: Tensor, codebook: Tensor, bias: Tensor) -> Tensor
 
 
 def nearest_torch(latents: Tensor, codebook: Tensor, bias: Tensor) -> Tensor:
-    """Tiles of rows against all codes, in bfloat16 first where that pays: (N, D), (K, D), (K,) -> (N,)."""
-    if len(codebook) % BLOCK_CODES and len(codebook) > 2 * BLOCK_CODES:
-        codebook, bias = _whole_blocks(codebook, bias)
+    """Tiles of rows against all codes, in bfloat16 first where that pays: (N, D), (K, D), (K,) -> (N,).
+
+    K is a multiple of BLOCK_CODES: `nearest_op` sees to it.
+    """
     if certified.pays(latents, codebook):
         search = certified.CertifiedSearch(codebook, bias, tile_shape(len(codebook)))
         found = search(latents)
@@ -130,7 +134,10 @@ def tile_shape(num_codes: int) -> tuple[int, int]:
 
 
 def _whole_blocks(codebook: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Codebook and bias padded to a multiple of BLOCK_CODES; what is added can never win."""
+    """Codebook and bias padded to a multiple of BLOCK_CODES; what is added can never win.
+
+    Products sum the last columns in another order than the rest, so that copies of a code would not tie.
+    """
     missing = -len(codebook) % BLOCK_CODES
     codebook = torch.cat([codebook, codebook.new_zeros(missing, codebook.shape[1])])
     return codebook, torch.cat([bias, bias.new_full((missing,), -torch.inf)])
@@ -138,9 +145,6 @@ def _whole_blocks(codebook: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
 
 def _two_level_max(scores: Tensor) -> tuple[Tensor, Tensor]:
     """Value and index of the first maximum of each row (M, K): the best block, then the best code in it."""
-    if scores.shape[1] % BLOCK_CODES:
-        value, index = scores.max(dim=1)
-        return value, index
     rows, count = len(scores), scores.shape[1] // BLOCK_CODES
     blocks = scores.view(rows, count, BLOCK_CODES)
     value, best = blocks.amax(dim=2).max(dim=1)

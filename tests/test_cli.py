@@ -154,11 +154,13 @@ def test_convert_writes_a_folder_that_loads(tmp_path, capsys):
         (["encode", "x.png", "--out", "o"], 1, "no such file"),
         (
             ["encode", "x.png", "--out", "o", "--tokenizer", "titok-l33"],
-            1,
+            2,
             "unknown tokenizer 'titok-l33'; known:",
         ),
-        (["encode", "x.txt", "--out", "o", "--tokenizer", "bytes", "--keep", "3"], 1, "no nested axis"),
-        (["info", "titok-l33"], 1, "unknown tokenizer"),
+        (["encode", "x.txt", "--out", "o", "--tokenizer", "bytes", "--keep", "3"], 2, "no nested axis"),
+        (["info", "titok-l33"], 2, "unknown tokenizer"),
+        (["encode", "x.png", "--out", "o", "--set", "steps=1"], 2, "takes NAME=VALUE for encode of: none"),
+        (["encode", "x.png", "--out", "o", "--untrained"], 2, "'pyramid-128' has no configuration"),
         (["decode", "x.tok", "--out", "o"], 1, "x.tok"),
         (["decode", ".", "--out", "o"], 1, "no .tok files in ."),
         (["reconstruct", "--tokenizer", "bytes"], 2, "no text samples"),
@@ -247,3 +249,16 @@ def test_a_name_that_the_terminal_cannot_show_is_no_failure(tmp_path, monkeypatc
         out = str(tmp_path / "out")
         assert main(["reconstruct", str(tmp_path / "☃.txt"), "--tokenizer", "bytes", "--out", out]) == 0
     assert b"\\u2603" in (tmp_path / "told").read_bytes()
+
+
+def test_decode_replaces_nothing_unless_told(tmp_path: Path, capsys) -> None:
+    """A picture beside its tokens is the original, not a reconstruction of an earlier run."""
+    with Image.open(SAMPLES[0]) as picture:
+        picture.resize((140, 140)).save(tmp_path / "cat.png")
+    original = (tmp_path / "cat.png").read_bytes()
+    assert main(["encode", str(tmp_path), "--out", str(tmp_path)]) == 0
+    assert main(["decode", str(tmp_path), "--out", str(tmp_path)]) == 1
+    assert "cat.png is there already: give another --out, or --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "cat.png").read_bytes() == original
+    assert main(["decode", str(tmp_path), "--out", str(tmp_path), "--overwrite"]) == 0
+    assert (tmp_path / "cat.png").read_bytes() != original

@@ -186,3 +186,16 @@ def test_float32_whatever_precision_is_allowed() -> None:
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("path", ["reference", "torch"])
+@pytest.mark.parametrize("rows", [1, 3, 300])
+def test_copies_tie_in_codebooks_of_any_size(rows: int, path) -> None:
+    """The last columns of a product are summed in another order, unless there are none."""
+    for codes in (2, 5, 9, 11, 63, 65, 75, 127, 130, 1274):
+        for dim in (4, 16, 72):
+            codebook = seeded(codes, dim, seed=codes)
+            codebook[-1] = codebook[0]
+            latents = codebook[0] + 0.3 * seeded(rows, dim, seed=1) / dim**0.5
+            with using(path):
+                assert not bool((nearest_code(latents, codebook) == codes - 1).any()), (codes, dim)

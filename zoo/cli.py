@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     decode.add_argument("inputs", nargs="+", type=Path, help=".tok files, or folders to search through")
     decode.add_argument("--out", type=Path, required=True, help="folder for what is decoded")
     decode.add_argument("--keep", type=_count, help="decode only so many tokens (nested tokenizers)")
+    decode.add_argument("--overwrite", action="store_true", help="replace files that are there already")
     _model_options(decode, default=None, help="default: the one that the file names")
     _keyword_option(decode)
 

@@ -7,9 +7,11 @@ import math
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checkpoints.error import CheckpointError
 from . import catalogue, tokfile
 from .keywords import parse_keywords
 from .media import Medium, medium
@@ -47,7 +49,8 @@ def describe(name: str, revision: str | None = None) -> dict[str, Any]:
         return _described(row.facts) | {key: value for key, value in extra.items() if value}
     from .loading import load
 
-    return _described(load(name, revision=revision).facts)
+    with _as_usage():
+        return _described(load(name, revision=revision).facts)
 
 
 def _token_bytes(record: tokfile.TokRecord) -> int:
@@ -103,9 +106,10 @@ def encode_files(options: Namespace) -> int:
     if options.until is not None and (options.keep is not None or options.set):
         raise UsageError("--until finds the length by itself: leave --keep and --set out")
     shorten = None if options.until is None else _shortener(options.until, tokenizer)
-    if options.keep is not None:
-        tokenizer.facts.check_keep(options.keep)
-    keywords = parse_keywords(tokenizer, "encode", options.set)
+    with _as_usage():
+        if options.keep is not None:
+            tokenizer.facts.check_keep(options.keep)
+        keywords = parse_keywords(tokenizer, "encode", options.set)
     outputs = _output_names([relative for _, relative in found], ".tok")
     _check_out(options.out)
     report = Report(options.json)
@@ -141,8 +145,10 @@ def decode_files(options: Namespace) -> int:
     _check_out(options.out)
     report = Report(options.json)
     loaded: dict[tuple[str, str | None], Tokenizer] = {}
-    if options.tokenizer is not None:  # one that does not load fails once, not once a file
-        loaded[options.tokenizer, None] = _load(options, options.tokenizer)
+    if options.tokenizer is not None:  # one that does not load, and what it does not take, fails once
+        loaded[options.tokenizer, None] = tokenizer = _load(options, options.tokenizer)
+        with _as_usage():
+            parse_keywords(tokenizer, "decode", options.set)
     taken: dict[Path, int] = {}
     for path, relative in _progress(found, "decode"):
         try:
@@ -162,6 +168,8 @@ def decode_files(options: Namespace) -> int:
                     else relative.with_name(f"{relative.stem}-{index}")
                 )
                 target = _fresh(options.out / f"{name}{files.output_suffix}", taken)
+                if target.exists() and not options.overwrite:
+                    raise ValueError(f"{target} is there already: give another --out, or --overwrite")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 files.write(item, target)
                 report.done(path, target, tokens=int(tokens.lengths[index]))
@@ -216,12 +224,25 @@ def _load(options: Namespace, name: str, revision: str | None = None) -> Tokeniz
     except RuntimeError as error:
         raise UsageError(f"--device {options.device}: {str(error).splitlines()[0]}") from error
     dtype = getattr(torch, options.dtype)
-    if options.untrained:
-        from .untrained import untrained
+    with _as_usage():
+        if options.untrained:
+            from .untrained import untrained
 
-        print(f"{name}: random weights, so what comes out means nothing", file=sys.stderr)
-        return untrained(name, device=options.device, dtype=dtype)
-    return load(name, revision=revision, device=options.device, dtype=dtype)
+            tokenizer = untrained(name, device=options.device, dtype=dtype)
+            print(f"{name}: random weights, so what comes out means nothing", file=sys.stderr)
+            return tokenizer
+        return load(name, revision=revision, device=options.device, dtype=dtype)
+
+
+@contextmanager
+def _as_usage() -> Iterator[None]:
+    """A name or a value that the command got wrong; what is wrong with a checkpoint is another matter."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _tokenizer_of(
