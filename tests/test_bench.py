@@ -46,6 +46,8 @@ def test_the_page_and_the_numbers(monkeypatch, tmp_path: Path, capsys) -> None:
     assert page.strip() == capsys.readouterr().out.strip()
     lines = page.splitlines()
     assert "one thread" in lines[0] and torch.__version__.split("+")[0] in lines[0]
+    assert lines[2] == bench.LEGEND
+    lines = lines[2:]
     assert lines[2:6] == ["### tiny", "", "| size | tokenzoo | peer |", "|---|---:|---:|"]
     assert lines[6].startswith("| small | ") and "x, " in lines[6] and lines[7].endswith("| - |")
     rows = json.loads((tmp_path / "kernels_cpu.json").read_text())["rows"]

@@ -159,7 +159,7 @@ def test_convert_writes_a_folder_that_loads(tmp_path, capsys):
         ),
         (["encode", "x.txt", "--out", "o", "--tokenizer", "bytes", "--keep", "3"], 2, "no nested axis"),
         (["info", "titok-l33"], 2, "unknown tokenizer"),
-        (["encode", "x.png", "--out", "o", "--set", "steps=1"], 2, "takes NAME=VALUE for encode of: none"),
+        (["encode", "x.png", "--out", "o", "--set", "steps=1"], 2, "pyramid-128 has no keywords for encode"),
         (["encode", "x.png", "--out", "o", "--untrained"], 2, "'pyramid-128' has no configuration"),
         (["decode", "x.tok", "--out", "o"], 1, "x.tok"),
         (["decode", ".", "--out", "o"], 1, "no .tok files in ."),

@@ -29,8 +29,8 @@ def test_values_have_the_type_of_the_annotation_or_the_default():
 @pytest.mark.parametrize(
     ("pair", "text"),
     [
-        ("speed=1", "bytes takes NAME=VALUE for decode of: steps, guidance, fast"),
-        ("steps", "of: steps, guidance, fast"),
+        ("speed=1", "expected NAME=VALUE; bytes knows steps, guidance, fast for decode"),
+        ("steps", "knows steps, guidance, fast"),
         ("steps=many", "--set steps=many: expected int"),
         ("fast=perhaps", "--set fast=perhaps: expected bool"),
     ],

@@ -45,8 +45,11 @@ def test_the_command_says_that_the_weights_are_random(tmp_path: Path, capsys) ->
     assert "titok-s128: random weights, so what comes out means nothing" in capsys.readouterr().err
     tokens = tokenzoo.Tokens.load(tmp_path / "cat.tok")
     assert tokens.facts.name == "titok-s128-untrained" and tokens.ids.shape == (1, 128)
-    assert main(["decode", str(tmp_path / "cat.tok"), "--out", str(tmp_path)]) == 1
-    assert "titok-s128-untrained" in capsys.readouterr().err
+    decode = ["decode", str(tmp_path / "cat.tok"), "--out", str(tmp_path)]
+    assert main(decode) == 1
+    assert "made by 'titok-s128-untrained', with random weights: add --untrained" in capsys.readouterr().err
+    assert main([*decode, "--untrained"]) == 0
+    assert (tmp_path / "cat.png").is_file()
 
 
 def test_what_a_model_costs(monkeypatch, capsys) -> None:

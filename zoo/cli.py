@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Tokenizers for images, sound and text behind one interface.",
         epilog="Exit codes: 0 all went well, 1 something failed, 2 a mistake in the command.",
     )
+    parser.add_argument("--version", action="version", version=f"tokenzoo {version('tokenzoo')}")
     verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     listing = _verb(verbs, "list", "what can be loaded by name", _list)
@@ -123,7 +125,9 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--out", type=Path, help="folder for a page and the numbers")
 
     convert = _verb(verbs, "convert", "a checkpoint of any known layout to a folder of ours", jobs.convert)
-    convert.add_argument("source", help="name, Hub id, folder, or a weights file (.bin, .pt, .safetensors)")
+    convert.add_argument(
+        "source", help="name, Hub id, folder, or a weights file (.safetensors, .bin, .pt, .pth, .ckpt)"
+    )
     convert.add_argument("--out", type=Path, required=True, help="folder to write")
     convert.add_argument("--like", metavar="NAME", help="which catalogue model a bare weights file is")
     convert.add_argument("--revision", help="branch, tag or sha on the Hub")

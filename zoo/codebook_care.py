@@ -51,7 +51,8 @@ class Revival:
 
 
 class StartingRows:
-    """The rows that a k-means start has seen. They are not saved: an interrupted start begins again."""
+    """The rows that a k-means start has seen. They are not saved: an interrupted start begins again, and so
+    does one in whose middle a state dict is loaded, unless that one had finished."""
 
     def __init__(self, start: KMeansStart, num_codes: int) -> None:
         self.start = start

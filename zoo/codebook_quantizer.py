@@ -64,7 +64,9 @@ class CodebookQuantizer(Quantizer):
         self.commitment_weight = commitment_weight
         self.rotation = rotation
         self.revival = revival
-        self._starting = StartingRows(start, num_codes) if start else None
+        self.start = start
+        self._start_over()
+        self.register_load_state_dict_post_hook(CodebookQuantizer._start_over)
         self._steps = 0
 
     def forward(self, latents: Tensor, *, generator: Chance = None, valid: Tensor | None = None) -> Quantized:
@@ -155,6 +157,10 @@ class CodebookQuantizer(Quantizer):
             self._steps += 1
             if self._steps % self.revival.every == 0:
                 self._move(revive(self.counts, rows, valid, self.revival.share, generator=draws))
+
+    def _start_over(self, _: object = None) -> None:
+        """Also after loading: the rows seen belong to other codes, and `started` is news."""
+        self._starting = StartingRows(self.start, self.codebook_sizes[0]) if self.start else None
 
     def _is_starting(self) -> bool:
         """Reads the buffer, which a checkpoint may have set, once: it would make the host wait every step."""

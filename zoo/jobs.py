@@ -16,6 +16,7 @@ from . import catalogue, tokfile
 from .keywords import parse_keywords
 from .media import Medium, medium
 from .report import Report, comparison_table, print_table
+from .untrained import UNTRAINED
 
 if TYPE_CHECKING:
     from .tokenizer import Tokenizer
@@ -45,7 +46,8 @@ def describe(name: str, revision: str | None = None) -> dict[str, Any]:
         return {"file": name, **_described(record.facts), **shape}
     row = catalogue.find(name)
     if row is not None:
-        extra = {"repo": row.repo, "paper": row.paper, "notice": row.notice}
+        paper = None if row.paper is None else f"https://arxiv.org/abs/{row.paper}"
+        extra = {"repo": row.repo, "download": row.download, "paper": paper, "notice": row.notice}
         return _described(row.facts) | {key: value for key, value in extra.items() if value}
     from .loading import load
 
@@ -154,7 +156,7 @@ def decode_files(options: Namespace) -> int:
         try:
             tokens = Tokens.load(path)
             tokenizer = _tokenizer_of(tokens, options, loaded)
-            if options.tokenizer is not None and tokens.facts.fingerprint is None:
+            if (options.tokenizer or options.untrained) and tokens.facts.fingerprint is None:
                 tokens = _restamped(tokenizer, tokens)
             if options.keep is not None:
                 tokens = tokens.keep(options.keep)
@@ -250,6 +252,10 @@ def _tokenizer_of(
 ) -> Tokenizer:
     """The tokenizer that the command names, or that the file does."""
     name = options.tokenizer or tokens.facts.name
+    if options.tokenizer is None and name.endswith(UNTRAINED):
+        if not options.untrained:
+            raise ValueError(f"made by {name!r}, with random weights: add --untrained to decode it so")
+        name = name.removesuffix(UNTRAINED)
     if options.tokenizer is None and catalogue.find(name) is None:
         raise ValueError(
             f"made by {name!r}, which is no catalogue name; name its folder or Hub id with --tokenizer"

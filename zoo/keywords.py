@@ -29,9 +29,9 @@ def parse_keywords(tokenizer: Tokenizer, verb: str, pairs: Sequence[str]) -> dic
     for pair in pairs:
         name, separator, text = pair.partition("=")
         if not separator or name not in known:
-            offered = ", ".join(known) or "none"
+            offered = f"knows {', '.join(known)}" if known else "has no keywords"
             raise ValueError(
-                f"--set {pair}: {tokenizer.facts.name} takes NAME=VALUE for {verb} of: {offered}"
+                f"--set {pair}: expected NAME=VALUE; {tokenizer.facts.name} {offered} for {verb}"
             )
         values[name] = _value(text, _kind(known[name]), pair)
     return values

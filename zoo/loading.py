@@ -59,7 +59,12 @@ def load(
     if row is None and isinstance(name, str) and "@" in name:
         repo, _, pinned = name.partition("@")
         row = catalogue.find(repo)
-        if row is not None and revision in (None, pinned):
+        if row is not None:
+            if revision not in (None, pinned):
+                raise ValueError(
+                    f"{repo}: two revisions, {pinned!r} and {revision!r}; "
+                    "give it once, after @ or as revision="
+                )
             revision = pinned
     if row is not None and row.config is None and row.repo is None and row.bundled is None:
         if revision is not None:

@@ -141,6 +141,13 @@ class NeuralTokenizer(Tokenizer, nn.Module):
         """Float32 in the range of the modality, or texts, out of what `decode_latents` gave for `tokens`."""
         return signal.float()
 
+    def empty_signal(self) -> Any:
+        """What `decode` gives for a batch of no items: of the size that `stamp` assumes without tokens."""
+        if self.facts.modality == "text":
+            return []
+        sizes = self.default_extents(torch.zeros(1, dtype=torch.int64))[0].tolist()
+        return torch.zeros(0, self.facts.channels or 1, *sizes, device=self.device)
+
     @torch.no_grad()
     def encode(
         self,
@@ -232,6 +239,8 @@ class NeuralTokenizer(Tokenizer, nn.Module):
         check_values(tokens)
         check_lengths(self, tokens)
         check_generators(generator, len(tokens))
+        if not len(tokens):
+            return self.empty_signal()
         with self._evaluating():
             latents = self.dequantize(tokens.to(self.device))
             latents = replace(latents, values=latents.values.to(self.dtype))

@@ -86,10 +86,11 @@ class RandomProjectionQuantizer(Quantizer):
             return torch.stack(ids, dim=-1) if len(ids) > 1 else ids[0]
 
     def decode(self, values: Tensor) -> Tensor:
-        """The codes of the ids, side by side: (...) or (..., Q) int64 -> (..., Q * code_dim) float32."""
-        per_codebook = zip(self._per_codebook(values), self.codebook, strict=True)
-        codes = [F.embedding(ids, codebook) for ids, codebook in per_codebook]
-        return torch.cat(codes, dim=-1).to(working_dtype(self.codebook))
+        """Codes of the ids, side by side: (...) or (..., Q) int64 -> (..., Q * code_dim) float32 or wider."""
+        with without_autocast(values.device):
+            per_codebook = zip(self._per_codebook(values), self.codebook, strict=True)
+            codes = [F.embedding(ids, codebook) for ids, codebook in per_codebook]
+            return torch.cat(codes, dim=-1).to(working_dtype(self.codebook))
 
     def _per_codebook(self, values: Tensor) -> Sequence[Tensor]:
         return values.unbind(-1) if len(self.codebook_sizes) > 1 else [values]

@@ -196,9 +196,18 @@ def _scales(values: Any) -> Tensor:
 
 
 def check_captions(captions: Sequence[str], facts: Facts) -> tuple[str, ...]:
-    """The captions as tokens carry them; TypeError unless strings, ValueError where none are taken."""
+    """The captions as tokens carry them; TypeError unless strings, ValueError where none are taken or UTF-8
+    cannot hold one."""
     if not facts.takes_captions:
         raise ValueError(f"{facts.name} takes no captions: leave them out")
     if isinstance(captions, str) or not all(isinstance(caption, str) for caption in captions):
         raise TypeError(f"captions are {reprlib.repr(captions)}: expected a list of strings, one per item")
+    for index, caption in enumerate(captions):
+        try:
+            caption.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"caption of item {index} has a lone surrogate at character {error.start}, "
+                "which UTF-8 cannot hold; take it out"
+            ) from error
     return tuple(captions)

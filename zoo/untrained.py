@@ -8,6 +8,9 @@ from . import catalogue
 from .loading import read_yaml
 from .tokenizer import Tokenizer
 
+# Ends the names of such tokenizers.
+UNTRAINED = "-untrained"
+
 
 def untrained(name: str, *, seed: int = 0, device: str = "cpu", dtype: Any = None) -> Tokenizer:
     """A tokenizer of full size with random weights; its pictures and ids mean nothing.
@@ -37,5 +40,5 @@ def untrained(name: str, *, seed: int = 0, device: str = "cpu", dtype: Any = Non
         finally:
             torch.set_default_dtype(before)
     tokenizer.mock_companions()
-    tokenizer.identify(name=f"{row.name}-untrained", revision=None, fingerprint=None, licence=None)
+    tokenizer.identify(name=f"{row.name}{UNTRAINED}", revision=None, fingerprint=None, licence=None)
     return tokenizer.eval().to(device, dtype)
