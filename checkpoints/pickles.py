@@ -11,7 +11,7 @@ import pickle
 import re
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,9 @@ from .weights import read_weights, without_compiled_prefix, write_weights
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".th")
 # Where training scripts put the state dict; a file with two of them needs `Pickle.part`.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "generator", "ema", "ema_state_dict", "module")
+# A pickled dict can hold itself, or the same dict many times over: what no state dict comes near.
+MAX_DEPTH = 16
+MAX_NAMES = 1_000_000
 # What reading a damaged or hostile pickle has been seen to raise.
 _BROKEN = (
     pickle.UnpicklingError,
@@ -151,21 +154,18 @@ def _state_dict(content: object, spec: Pickle, place: Mapping[str, Any]) -> dict
                 remedy="name one of these",
             )
         part = part[key]
-    while spec.part is None and isinstance(part, Mapping):
-        inside = [key for key in WRAPPERS if isinstance(part.get(key), Mapping)]
-        if len(inside) > 1:
-            raise CheckpointError(
-                f"the pickle has several parts that may be the weights: {', '.join(inside)}",
-                **place,
-                remedy="name the part to read",
-            )
-        if not inside:
-            break
-        part = part[inside[0]]
+    if spec.part is None:
+        part = _unwrapped(part, place)
     tensors: dict[str, Tensor] = {}
     others: list[str] = []
-    if isinstance(part, Mapping):
-        _flatten(part, "", tensors, others)
+    for count, (name, value) in enumerate(_leaves(part, place)):
+        if count == MAX_NAMES:
+            raise _nested_too_far(place)
+        if isinstance(value, Tensor):
+            _check_plain(name, value, place)
+            tensors[name] = value.detach()
+        else:
+            others.append(name)
     if others or not tensors:
         what = (
             f"values that are not tensors: {listed(others)}"
@@ -178,16 +178,59 @@ def _state_dict(content: object, spec: Pickle, place: Mapping[str, Any]) -> dict
     return tensors
 
 
-def _flatten(part: Mapping[Any, Any], prefix: str, tensors: dict[str, Tensor], others: list[str]) -> None:
-    """Collect the tensors of nested dicts under dotted names, and the names of everything else."""
-    for key, value in part.items():
+def _unwrapped(part: object, place: Mapping[str, Any]) -> object:
+    """What the usual wrappers hold, one inside another."""
+    for _ in range(MAX_DEPTH):
+        inside = [key for key in WRAPPERS if isinstance(part, Mapping) and isinstance(part.get(key), Mapping)]
+        if len(inside) > 1:
+            raise CheckpointError(
+                f"the pickle has several parts that may be the weights: {', '.join(inside)}",
+                **place,
+                remedy="name the part to read",
+            )
+        if not isinstance(part, Mapping) or not inside:
+            return part
+        part = part[inside[0]]
+    raise _nested_too_far(place)
+
+
+def _leaves(
+    part: object, place: Mapping[str, Any], prefix: str = "", depth: int = 1
+) -> Iterator[tuple[str, object]]:
+    """Whatever nested dicts hold that is no filled dict, under dotted names; nothing if `part` is none."""
+    if depth > MAX_DEPTH:
+        raise _nested_too_far(place)
+    for key, value in part.items() if isinstance(part, Mapping) else ():
         name = f"{prefix}{key}"
-        if isinstance(value, Tensor):
-            tensors[name] = value.detach()
-        elif isinstance(value, Mapping) and value:
-            _flatten(value, f"{name}.", tensors, others)
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, place, f"{name}.", depth + 1)
         else:
-            others.append(name)
+            yield name, value
+
+
+def _nested_too_far(place: Mapping[str, Any]) -> CheckpointError:
+    return CheckpointError(
+        f"the pickle holds itself, or nests dicts more than {MAX_DEPTH} deep, or {MAX_NAMES} names",
+        **place,
+        remedy="name the part that is the state dict, or ask for a safetensors file",
+    )
+
+
+def _check_plain(name: str, tensor: Tensor, place: Mapping[str, Any]) -> None:
+    """CheckpointError for a tensor without values of its own: a small file may expand one to terabytes."""
+    if tensor.is_meta:
+        what = "on the meta device"
+    elif tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
+        what = f"sparse, nested or quantized ({tensor.layout}, {tensor.dtype})"
+    elif tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        what = f"{tuple(tensor.shape)} with strides {tensor.stride()}, which overlap"
+    else:
+        return
+    raise CheckpointError(
+        f"tensor {name} is {what}: it does not have a value at every place",
+        **place,
+        remedy="save it again as a dense, contiguous tensor, or ask for a safetensors file",
+    )
 
 
 def _without_module_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -208,7 +251,7 @@ def _keep_copy(cached: Path, tensors: Mapping[str, Tensor]) -> None:
             os.replace(name, cached)
         finally:
             Path(name).unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, KeyError) as error:  # KeyError: a dtype that safetensors lacks
         warnings.warn(
             f"cannot keep a safetensors copy in {cached.parent} ({error}): reading the pickle every time",
             stacklevel=3,

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 TOKENIZER_FILES = ("vocab.json", "merges.txt")
 # Old checkpoints hold this table, which is no weight.
 _POSITION_IDS = "text_model.embeddings.position_ids"
+# Settings by which transformers fetches code; a tower is numbers.
+_CODE = ("attn_implementation", "auto_map")
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class TextTowerConfig:
 
     repo      Hub id, or a folder of this machine
     revision  sha of the commit; None for a folder
-    weights   file there; a pickle is read with weights_only and cached as safetensors
+    weights   file there, a safetensors; the pickle of the default tower is read too, with weights_only
     length    T, positions that every caption fills
     dim       E, features of a position
     """
@@ -83,7 +85,7 @@ class CaptionEncoder(nn.Module):
     @torch.no_grad()
     def forward(self, captions: Sequence[str], *, device: torch.device, dtype: torch.dtype) -> Tensor:
         """device and dtype are those of the model around it: a tower that is not here yet goes there."""
-        if self._is_mock:
+        if self._is_mock or not captions:
             return self._random(captions).to(device, dtype)
         if self._tower is None:
             self._tower = _load(self.config)
@@ -122,8 +124,9 @@ def _load(config: TextTowerConfig) -> _Tower:
     """The tower on the CPU, in float32; CheckpointError where it is not what the configuration says."""
     transformers = require("transformers", "transformers")
     checkpoint = _read(config)
+    stated = checkpoint.config.get("text_config") or checkpoint.config
     settings = transformers.CLIPTextConfig.from_dict(
-        checkpoint.config.get("text_config") or checkpoint.config
+        {key: value for key, value in stated.items() if not any(word in key for word in _CODE)}
     )
     place = {"source": checkpoint.source, "revision": checkpoint.revision}
     found = (settings.max_position_embeddings, settings.hidden_size)
@@ -157,7 +160,17 @@ def _read(config: TextTowerConfig) -> Checkpoint:
     from ..checkpoints.hub import read_repo
     from ..checkpoints.pickles import PICKLE_SUFFIXES, Pickle
 
-    weights = Pickle(config.weights) if config.weights.endswith(PICKLE_SUFFIXES) else config.weights
+    weights: str | Pickle = config.weights
+    if config.weights.endswith(PICKLE_SUFFIXES):
+        if config != TextTowerConfig(length=config.length, dim=config.dim):
+            raise CheckpointError(
+                "a pickle, which is read of the default text tower alone",
+                source=config.repo,
+                revision=config.revision,
+                file=config.weights,
+                remedy="name a tower whose weights are safetensors",
+            )
+        weights = Pickle(config.weights)
     folder = find_folder(config.repo)
     if folder is not None:
         return read_folder(folder, weights=weights)

@@ -275,6 +275,8 @@ class FlexTok(ImageTokenizer):
 
     def _map_of(self, images: Tensor, noise: Tensor | None) -> Tensor:
         """The scaled latent map of images (B, 3, H, W): (B, C, h, w)."""
+        if not len(images):  # which diffusers cannot reshape
+            return self._noise(0, None).to(images)
         return self.config.vae_scale * self.vae.encode(
             images, noise if self.config.sample_posterior else None
         )

@@ -49,7 +49,12 @@ class ImageTokenizer(NeuralTokenizer):
         return torch.full((len(lengths), 2), self.config.image_size, dtype=torch.int64, device=lengths.device)
 
     def finish_signal(self, signal: Tensor, tokens: Tokens) -> Tensor:
-        """float32 in [0, 1]."""
+        """float32 in [0, 1]; ValueError for NaN or infinity, which no clamp mends."""
+        if not bool(signal.isfinite().all()):
+            raise ValueError(
+                f"{self.facts.name} decodes these tokens to NaN or infinity; give values such as encode "
+                "makes, or load it with dtype=torch.float32 where half precision overflows"
+            )
         return signal.float().clamp(0, 1)
 
     def finetune(self, **hyperparameters: Any) -> ImageTraining:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .precision import register_in_float32, without_autocast, working_dtype
+from .precision import full_products, register_in_float32, without_autocast, working_dtype
 from .vq import nearest_op
 
 # Logits in a tile. On a CPU they stay in cache from one pass to the next (1 MiB in float32); elsewhere what
@@ -80,12 +80,13 @@ def index_backpropagation_op(
         return codebook[ids], ids, latents.new_empty(0), latents.new_empty(0)
     entropies = latents.new_empty(len(latents))
     mean = latents.new_zeros(len(codebook))
-    for rows in _tiles(latents, codebook):
-        logits = (latents[rows] @ codebook.T).div_(temperature)
-        # Not the exponential of the logarithms: on a CPU that is ten times slower where it underflows.
-        probabilities = logits.softmax(dim=1)
-        entropies[rows] = -torch.linalg.vecdot(probabilities, logits.log_softmax(dim=1))
-        mean += probabilities.sum(dim=0)
+    with full_products():
+        for rows in _tiles(latents, codebook):
+            logits = (latents[rows] @ codebook.T).div_(temperature)
+            # Not the exponential of the logarithms: on a CPU that is ten times slower where it underflows.
+            probabilities = logits.softmax(dim=1)
+            entropies[rows] = -torch.linalg.vecdot(probabilities, logits.log_softmax(dim=1))
+            mean += probabilities.sum(dim=0)
     return codebook[ids], ids, entropies, mean.div_(max(1, len(latents)))
 
 
@@ -135,22 +136,23 @@ def index_backpropagation_backward_op(
     """Gradients (N, D), (K, D) of latents and codebook, from those of the outputs; None counts as 0."""
     of_latents = torch.zeros_like(latents)
     of_codebook = torch.zeros_like(codebook)
-    for rows in _tiles(latents, codebook):
-        logits = latents[rows] @ codebook.T
-        of_logits = torch.zeros_like(logits)
-        if of_quantized is not None:
-            of_logits += _through_softmax(of_quantized[rows] @ codebook.T, logits.softmax(dim=1))
-        if temperature is not None and (of_entropies is not None or of_mean is not None):
-            # dH/dp = -log p - 1 is -logits but for a constant along the row, which does not pass the softmax.
-            # The constant is chosen so that nothing cancels.
-            logits = logits.sub_(logits.amax(dim=1, keepdim=True)).div_(temperature)
-            probabilities = logits.softmax(dim=1)
-            pulls = logits.mul_(0 if of_entropies is None else -of_entropies[rows, None])
-            if of_mean is not None:
-                pulls += of_mean / len(latents)
-            of_logits.add_(_through_softmax(pulls, probabilities), alpha=1 / temperature)
-        of_latents[rows] = of_logits @ codebook
-        of_codebook.addmm_(of_logits.T, latents[rows])
+    with full_products():
+        for rows in _tiles(latents, codebook):
+            logits = latents[rows] @ codebook.T
+            of_logits = torch.zeros_like(logits)
+            if of_quantized is not None:
+                of_logits += _through_softmax(of_quantized[rows] @ codebook.T, logits.softmax(dim=1))
+            if temperature is not None and (of_entropies is not None or of_mean is not None):
+                # dH/dp = -log p - 1 is -logits but for a constant along the row, which does not pass the
+                # softmax. The constant is chosen so that nothing cancels.
+                logits = logits.sub_(logits.amax(dim=1, keepdim=True)).div_(temperature)
+                probabilities = logits.softmax(dim=1)
+                pulls = logits.mul_(0 if of_entropies is None else -of_entropies[rows, None])
+                if of_mean is not None:
+                    pulls += of_mean / len(latents)
+                of_logits.add_(_through_softmax(pulls, probabilities), alpha=1 / temperature)
+            of_latents[rows] = of_logits @ codebook
+            of_codebook.addmm_(of_logits.T, latents[rows])
     if of_quantized is not None:
         of_codebook.index_add_(0, ids, of_quantized)
     return of_latents, of_codebook

@@ -46,7 +46,8 @@ def residual_codes(
 
     latents    (..., D)  float
     codebooks  (Q, K, D) float, or Q of (K, D), which are then stacked only where a fused kernel wants it
-    stages     (...)     int64, how many stages each row keeps; all of them if None
+    stages     (...)     int64, how many stages each row keeps: a negative count keeps none, one above Q
+                         keeps all; all of them if None
     returns    ids (..., Q), quantized (..., D), errors (..., Q)
 
     Gradients reach the latents alone: `quantized` passes its own straight through, once, and each error is

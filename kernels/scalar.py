@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,15 +56,16 @@ def quantize_levels(
 
     latents    (..., D) float, computed in float32 at least under any autocast; NaN gets digit 0
     levels     L_j of each feature, at least 2, product below 2**63; in the id the first counts fastest
-    epsilon    widens the range of the squashed latents (arXiv 2309.15505, appendix A.1)
+    epsilon    widens the range of the squashed latents (arXiv 2309.15505, appendix A.1); above -1
     symmetric  levels from -1 to 1 around zero, a tie goes up (arXiv 2411.19842, section 3.2), no epsilon.
                Otherwise even levels are shifted by half a step, and a tie goes to the even number of steps
     clamp      squash by clamping to [-1, 1] instead of by tanh
     returns    ids in [0, prod L); values in [-1, 1], whose gradient skips nothing but the rounding
 
-    Raises ValueError when the levels do not fit the latents or an int64.
+    Raises ValueError when the levels do not fit the latents or an int64, or epsilon is out of range.
     """
     check_sizes(levels)
+    _check_epsilon(epsilon)
     flat = _rows(latents, len(levels))
     with without_autocast(latents.device):
         values, ids, _ = level_codes_op(flat, list(levels), epsilon, symmetric, clamp)
@@ -126,6 +128,7 @@ def bound_levels(
     clamp: bool = False,
 ) -> Tensor:
     """Latents squashed as by `quantize_levels`, in steps around zero, not rounded: (..., D) -> (..., D)."""
+    _check_epsilon(epsilon)
     grid = level_grid(levels, epsilon, symmetric, clamp, latents)
     return _squash(latents, grid, clamp) * grid.reach - grid.offset
 
@@ -159,6 +162,11 @@ def _to_level_values_(digits: Tensor, centre: Tensor) -> Tensor:
 def _to_sign_values_(bits: Tensor, scale: float) -> Tensor:
     """In place, as above."""
     return bits.mul_(2).sub_(1).mul_(scale)
+
+
+def _check_epsilon(epsilon: float) -> None:
+    if not -1 < epsilon < math.inf:
+        raise ValueError(f"epsilon={epsilon}; expected a finite number above -1, as 1 + epsilon is a range")
 
 
 def _rows(latents: Tensor, dim: int) -> Tensor:
@@ -221,7 +229,8 @@ def levels_torch(
     squashed = _squash(latents.reshape(-1, len(wide)), grid, clamp)
     digits = (squashed * grid.reach).sub_(grid.offset)
     digits = digits.add_(sizes / 2).floor_() if symmetric else digits.round_().add_(sizes // 2)
-    if max(levels) * epsilon > 1:  # the outer levels overshoot by half a step or more
+    # Outer digits may overshoot: symmetric ones where L / 2 is inexact, others by nearly half a step.
+    if symmetric or 2 * max(levels) * epsilon > 1:
         digits = digits.clamp_(min=0).clamp_(max=sizes - 1)
     digits = digits.nan_to_num_(0).to(torch.float32)
     ids = pack_digits(digits.reshape(latents.shape), levels)

@@ -66,10 +66,12 @@ def nearest_op(latents: Tensor, codebook: Tensor, metric: str) -> Tensor:
         from .vq_triton import nearest_triton
 
         return nearest_triton(latents, codebook, bias)
-    if len(codebook) % BLOCK_CODES:
+    num_codes = len(codebook)
+    if num_codes % BLOCK_CODES:
         codebook, bias = _whole_blocks(codebook, bias)
     with full_products():
-        return (nearest_reference if path == "reference" else nearest_torch)(latents, codebook, bias)
+        found = (nearest_reference if path == "reference" else nearest_torch)(latents, codebook, bias)
+    return found.clamp_(max=num_codes - 1)  # infinity times the zeros that were added is NaN, and leads
 
 
 @nearest_op.register_fake

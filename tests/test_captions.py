@@ -1,5 +1,7 @@
 """Captions to features: the ids of open_clip, the tower itself, where it lives, and what is refused."""
 
+import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tokenzoo.checkpoints.error import CheckpointError
+from tokenzoo.image import captions
 from tokenzoo.image.captions import CaptionEncoder, TextTowerConfig, caption_ids
 
 from .hub_server import HubServer, Repository
@@ -95,7 +98,9 @@ def test_the_tower_moves_with_the_model() -> None:
     assert tower_of(encoder).device.type == "meta"
 
 
-def test_a_tower_from_the_hub_is_fetched_at_its_commit(hub: HubServer, tmp_path: Path) -> None:
+def test_a_tower_from_the_hub_is_fetched_at_its_commit(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.save(clip_tensors(), tmp_path / "pytorch_model.bin")
     files = {path.name: path.read_bytes() for path in Path(tiny_clip().repo).iterdir()}
     del files["model.safetensors"]
@@ -104,8 +109,28 @@ def test_a_tower_from_the_hub_is_fetched_at_its_commit(hub: HubServer, tmp_path:
     sha = hub.repositories["me/clip"].commit(files)
     hub.repositories["me/clip"].commit({"config.json": b"{}"})
     config = replace(tiny_clip(), repo="me/clip", revision=sha, weights="pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin: a pickle, .* weights are safetensors"):
+        CaptionEncoder(config)(CAPTIONS, **CPU)
+    # Were it the default tower, the one that the catalogue names, its pickle would be read.
+    monkeypatch.setattr(captions, "TextTowerConfig", lambda **sizes: replace(config, **sizes))
     features = CaptionEncoder(config)(CAPTIONS, **CPU)
     assert torch.equal(features, loaded()(CAPTIONS, **CPU))
+
+
+@pytest.mark.parametrize("key", ["_attn_implementation", "attn_implementation", "auto_map"])
+def test_settings_that_fetch_code_are_not_read(tmp_path: Path, key: str) -> None:
+    folder = shutil.copytree(tiny_clip().repo, tmp_path / "clip")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"][key] = "nobody/kernels"
+    (folder / "config.json").write_text(json.dumps(config))
+    encoder = CaptionEncoder(replace(tiny_clip(), repo=str(folder)))
+    assert torch.equal(encoder(CAPTIONS, **CPU), loaded()(CAPTIONS, **CPU))
+    assert "nobody/kernels" not in json.dumps(tower_of(encoder).config.to_dict())
+
+
+def test_no_captions_need_no_tower() -> None:
+    encoder = CaptionEncoder(tiny_clip())
+    assert encoder([], **CPU).shape == (0, LENGTH, WIDTH) and encoder._tower is None
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,18 @@
 """K-means starts and revivals: which codes move, where to, when, and the same on all ranks."""
 
+import copy
+import pickle
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
+from tokenzoo.kernels.vq import nearest_code
 from tokenzoo.zoo.codebook_care import KMeansStart, Revival, StartingRows, revive
+from tokenzoo.zoo.codebook_quantizer import CodebookQuantizer
 from tokenzoo.zoo.ema_quantizer import EMAVectorQuantizer
 from tokenzoo.zoo.vector_quantizer import VectorQuantizer
 
@@ -169,6 +175,46 @@ class TestKMeansStart:
         other.load_state_dict(quantizer.state_dict())
         other(rows(1))
         assert torch.equal(other.codebook, quantizer.codebook)
+
+    @pytest.mark.parametrize(
+        "copied",
+        [lambda it: it, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))],
+        ids=["itself", "deepcopied", "pickled"],
+    )
+    @pytest.mark.parametrize("assign", [False, True])
+    @pytest.mark.parametrize("begun", [1, 2])
+    @pytest.mark.parametrize("make", [VectorQuantizer, EMAVectorQuantizer])
+    def test_a_loaded_state_decides_anew_whether_to_start(
+        self,
+        make: type[VectorQuantizer | EMAVectorQuantizer],
+        begun: int,
+        assign: bool,
+        copied: Callable[[CodebookQuantizer], CodebookQuantizer],
+    ) -> None:
+        """Loaded in the middle of a start of two batches or after it, in a part of a model, in a copy."""
+
+        def trained(batches: int) -> CodebookQuantizer:
+            quantizer = make(4, 4, start=KMeansStart(batches=2))
+            for seed in range(batches):
+                quantizer(rows(seed), generator=seeded(seed))
+            return quantizer
+
+        def loaded(source: CodebookQuantizer) -> CodebookQuantizer:
+            target = copied(trained(begun))
+            nn.Sequential(target).load_state_dict(nn.Sequential(source).state_dict(), assign=assign)
+            return target
+
+        finished = loaded(trained(2))
+        before = finished.codebook.detach().clone()
+        finished.encode(rows(2))
+        quantized = finished(rows(2), generator=seeded(2))
+        assert torch.equal(quantized.values, nearest_code(rows(2), before)), "no code moved before the search"
+
+        fresh = loaded(trained(0))
+        for seed in range(2):
+            assert not fresh.started
+            fresh(rows(seed), generator=seeded(seed))
+        assert fresh.started and torch.equal(fresh.codebook, trained(2).codebook)
 
     def test_codes_of_length_one_for_a_search_by_direction(self) -> None:
         quantizer = VectorQuantizer(8, 4, l2=True, normalise_lookup=True, start=KMeansStart())

@@ -27,6 +27,7 @@ from .cases import (
     equal_items,
     items_of,
     same,
+    stacked,
     tokenizer_of,
 )
 from .toys import ToySound, ToySoundConfig
@@ -104,6 +105,27 @@ def test_decode_gives_back_the_extents(tokenizer: Tokenizer) -> None:
     for item, extent in zip(decoded, tokens.extents.tolist(), strict=True):
         for axis, size in enumerate(extent, start=1):
             assert item.narrow(axis, size, item.shape[axis] - size).count_nonzero() == 0
+
+
+@pytest.mark.parametrize("tokenizer", DECODING, indirect=True)
+def test_no_items_decode_to_none(tokenizer: Tokenizer) -> None:
+    nothing: Any = stacked(tokenizer)[:0] if isinstance(tokenizer, NeuralTokenizer) else []
+    tokens = tokenizer.encode(nothing)
+    decoded = tokenizer.decode(tokens)
+    assert len(tokens) == len(decoded) == 0 and tokens.crop(decoded) == []
+    if tokenizer.facts.modality == "text":
+        assert decoded == []
+    else:
+        assert decoded.dtype == torch.float32 and decoded.ndim == nothing.ndim
+        assert decoded.shape[1] == nothing.shape[1]
+
+
+def test_values_that_decode_to_no_picture_are_refused() -> None:
+    tokenizer = tokenizer_of("ldm-vae")
+    tokens = tokenizer.encode(equal_items(tokenizer))
+    huge = tokenizer.stamp(torch.full_like(tokens.values, 1e38), extents=tokens.extents)
+    with pytest.raises(ValueError, match="ldm-vae decodes these tokens to NaN or infinity; give values such"):
+        tokenizer.decode(huge)
 
 
 def test_a_batch_is_its_singles(tokenizer: Tokenizer) -> None:

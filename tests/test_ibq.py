@@ -105,6 +105,35 @@ def test_float32_is_as_exact_as_the_full_softmax() -> None:
         assert error < 2 * usual and error < 1e-3 * float(exact.norm())
 
 
+def test_products_are_full_whatever_the_user_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ "medium" lets CPUs multiply in bfloat16 and GPUs in TF32; it is the user's again afterwards."""
+    inputs = [draw(size, 64, seed=size, dtype=torch.float32).requires_grad_() for size in (200, 2000)]
+    backends = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul  # pyright: ignore
+    seen: set[object] = set()
+
+    def tiles(latents: Tensor, codebook: Tensor) -> list[slice]:
+        """Called where the products are; not every machine has others to offer."""
+        seen.update(backend.fp32_precision for backend in backends)
+        return [slice(0, 100), slice(100, 200)]
+
+    def step() -> list[Tensor]:
+        assigned = index_backpropagation(*inputs, entropy_temperature=0.01)
+        return [*measured(assigned), *torch.autograd.grad(weighted(assigned), inputs)]
+
+    monkeypatch.setattr(ibq, "_tiles", tiles)
+    expected = step()
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        seen.clear()
+        assert all(map(torch.equal, step(), expected))
+        assert seen == {"ieee"}
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert [backend.fp32_precision for backend in backends] == ["tf32", "bf16"]
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_memory_is_the_codebook_and_a_few_tiles() -> None:
     rows, codes, dim = 2048, 4096, 16
     latents, codebook = (draw(size, dim, dtype=torch.float32).requires_grad_() for size in (rows, codes))

@@ -155,6 +155,12 @@ def test_an_official_layout_that_does_not_fit_is_named(
     assert place == (repo, sha, "model.safetensors")
 
 
+@pytest.mark.parametrize("name", [ONE_D_PIECE, "one-d-piece-s-256", "me/toy"])
+def test_two_revisions_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="two revisions, 'aaaa' and 'bbbb'; give it once"):
+        tokenzoo.load(f"{name}@aaaa", revision="bbbb")
+
+
 def test_an_official_pickle_is_read_once(
     hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

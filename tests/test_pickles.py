@@ -7,6 +7,7 @@ import collections
 import os
 import pickle
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,50 @@ def test_a_part_is_chosen_by_name(tmp_path: Path) -> None:
 def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object) -> None:
     with pytest.raises(CheckpointError, match="name the part that is the state dict"):
         read_pickle(saved(tmp_path / "a", content))
+
+
+def test_a_pickle_that_holds_itself_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrapped: dict[str, object] = {}
+    wrapped["state_dict"] = wrapped
+    inside: dict[str, object] = {}
+    inside["x"] = inside
+    deep: dict[str, object] = dict(WEIGHTS)
+    for _ in range(100):
+        deep = {"x": deep}
+    for content in (wrapped, {"state_dict": inside}, deep):
+        with pytest.raises(
+            CheckpointError, match=r"holds itself, or nests dicts .*; name the part"
+        ) as caught:
+            read_pickle(saved(tmp_path / "a", content))
+        assert caught.value.file == "weights.bin"
+    many: dict[str, object] = dict(WEIGHTS)
+    for _ in range(8):
+        many = {str(index): many for index in range(8)}
+    monkeypatch.setattr(pickles, "MAX_NAMES", 100)
+    with pytest.raises(CheckpointError, match="100 names"):
+        read_pickle(saved(tmp_path / "a", many))
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, on sparse and quantized tensors
+@pytest.mark.parametrize(
+    ("tensor", "what"),
+    [
+        (lambda: torch.zeros(1).expand(1 << 40), "which overlap"),
+        (lambda: torch.zeros(8).as_strided((4, 4), (1, 1)), "which overlap"),
+        (lambda: torch.zeros(3, device="meta"), "on the meta device"),
+        (lambda: torch.eye(3).to_sparse(), r"sparse, nested or quantized \(torch\.sparse_coo"),
+        (lambda: torch.nested.nested_tensor([torch.ones(1), torch.ones(2)]), "sparse, nested or quantized"),
+        (lambda: torch.quantize_per_tensor(torch.ones(3), 1.0, 0, torch.qint8), r"torch\.qint8"),
+    ],
+    ids=["expanded", "strided", "meta", "sparse", "nested", "quantized"],
+)
+def test_a_tensor_without_values_of_its_own_is_refused(
+    tmp_path: Path, cache: Path, tensor: Callable[[], Tensor], what: str
+) -> None:
+    path = saved(tmp_path / "a", {**WEIGHTS, "odd": tensor()})
+    with pytest.raises(CheckpointError, match=rf"weights\.bin: tensor odd is .*{what}.*; save it again"):
+        read_pickle(path)
+    assert not cache.exists()
 
 
 def test_the_second_load_does_not_unpickle(

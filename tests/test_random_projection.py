@@ -23,6 +23,15 @@ def test_forward_is_decode_of_encode(num_codebooks: int, dtype: torch.dtype, aut
         assert int(quantized.usage.sum()) == quantized.values.numel()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("num_codebooks", [1, 3])
+def test_buffers_of_any_dtype_under_autocast(num_codebooks: int, dtype: torch.dtype) -> None:
+    """Autocast to bfloat16 raises where tensors of float16 are joined."""
+    quantizer = RandomProjectionQuantizer(70, 6, num_codebooks=num_codebooks).to(dtype)
+    quantized = check_agreement(quantizer, draw(9, 6), autocast=True)
+    assert quantized.latents.dtype == torch.promote_types(dtype, torch.float32)
+
+
 @pytest.mark.parametrize("normalise", [True, False])
 def test_ids_as_published(normalise: bool) -> None:
     """argmin over the codes of | norm(c) - norm(A x) |, in float64."""

@@ -83,6 +83,15 @@ def test_a_dropped_stage_does_not_touch_the_ones_before() -> None:
             assert not cut.quantized.any()
 
 
+def test_counts_of_stages_end_at_none_and_all() -> None:
+    """The operators check no values: that would make the host wait for the device."""
+    latents, codebooks = draw(4, 5), draw(3, 16, 5, seed=1)
+    found = residual_codes(latents, codebooks, torch.tensor([-(2**63), -1, 4, 2**63 - 1]))
+    expected = residual_codes(latents, codebooks, torch.tensor([0, 0, 3, 3]))
+    for ours, theirs in zip(vars(found).values(), vars(expected).values(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_ties_go_to_the_lowest_index() -> None:
     codebooks = torch.tensor([[[1.0], [-1.0], [1.0]], [[0.5], [-0.5], [0.5]]])
     found = residual_codes(torch.tensor([[0.0], [2.0]]), codebooks)

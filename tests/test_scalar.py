@@ -134,6 +134,30 @@ def test_ties_and_odd_numbers() -> None:
     assert quantize_levels(ties, (5,), clamp=True, epsilon=0).ids.tolist() == [0, 2, 2, 4]
 
 
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("size", [2, 999, 2**22 + 2, 2**23 - 2, 2**24])
+def test_no_level_lies_outside(size: int, rule: tuple[bool, bool]) -> None:
+    """Half a level is not exact beyond 2**23, nor are steps that overshoot by nearly half a step."""
+    symmetric, clamp = rule
+    latents = torch.tensor([[9.0, 9.0], [-9.0, -9.0]]) * 9
+    for epsilon in (0.0, 0.999 / size, 1 / size, 1e-3, 3.0, 1 / size - 1):
+        for path in ("torch", "reference"):
+            with using(path):
+                ids = quantize_levels(
+                    latents, (size, 2), epsilon=epsilon, symmetric=symmetric, clamp=clamp
+                ).ids
+            assert int(ids.min()) >= 0 and int(ids.max()) < 2 * size
+            if epsilon >= 0 and symmetric:
+                assert ids.tolist() == [2 * size - 1, 0]
+
+
+@pytest.mark.parametrize("epsilon", [math.nan, math.inf, -math.inf, -1.0])
+def test_an_impossible_epsilon_is_refused(epsilon: float) -> None:
+    for face in (quantize_levels, bound_levels):
+        with pytest.raises(ValueError, match=rf"epsilon={epsilon}; expected a finite number above -1"):
+            face(torch.zeros(1, 2), (8, 5), epsilon=epsilon)
+
+
 @pytest.mark.parametrize("high_first", [False, True])
 @pytest.mark.parametrize("dim", [1, 7, 24, 25, 49, 63])
 def test_signs(dim: int, high_first: bool) -> None:

@@ -226,6 +226,13 @@ WRONG: list[tuple[Tokenizer, Any, dict[str, Any], type[Exception], str]] = [
     ),
     (Stamp(takes_captions=True), [[1]], {"captions": [1]}, TypeError, r"captions are \[1\]"),
     (Stamp(takes_captions=True), [[1]], {"captions": ["a", "b"]}, ValueError, "2 captions for 1 items"),
+    (
+        Stamp(takes_captions=True),
+        [[1], [2]],
+        {"captions": ["a", "b\ud800"]},
+        ValueError,
+        "caption of item 1 has a lone surrogate at character 1, which UTF-8 cannot hold; take it out",
+    ),
 ]
 
 

@@ -134,6 +134,15 @@ def test_not_a_number_gets_index_zero(path) -> None:
         assert nearest_code(latents, seeded(300, 3, seed=1))[2] == 0
 
 
+@pytest.mark.parametrize("path", ["reference", "torch"])
+@pytest.mark.parametrize("codes", [8, 64, 5000])
+def test_infinity_gets_some_id_in_range(codes: int, path) -> None:
+    latents = seeded(600, 3)
+    latents[1, 0], latents[2, 1] = torch.inf, -torch.inf
+    with using(path):
+        assert int(nearest_code(latents, seeded(codes, 3, seed=1)).max()) < codes
+
+
 @pytest.mark.parametrize(
     ("latents", "codebook"),
     [
