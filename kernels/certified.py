@@ -60,13 +60,12 @@ class CertifiedSearch:
         ones = torch.ones(len(codebook), 3, dtype=torch.bfloat16)
         self._columns = torch.cat([codebook.bfloat16(), _three_parts(-bias), ones], dim=1)
         self._order = _grouped(torch.arange(len(codebook)), tile[1])
-        self._codes = _grouped(codebook, tile[1])
         self._biases = _grouped(bias, tile[1])
 
     def __call__(self, latents: Tensor) -> Tensor | None:
         """(N, D) float32 -> (N,) int64; None when no certificate is to be had: the data is too crowded, or
         not finite."""
-        rows = max(1, _HELD_ELEMENTS // (latents.shape[1] + GROUP_CODES + len(self._codes)))
+        rows = max(1, _HELD_ELEMENTS // (latents.shape[1] + GROUP_CODES + len(self._biases)))
         found: list[Tensor] = []
         for part in latents.split(rows):
             ids = self._search(part)
@@ -103,7 +102,7 @@ class CertifiedSearch:
         rounded = torch.cat([-rounded, ones, _three_parts(ceiling)], dim=1)
         rows, columns = self.tile
         room = rounded.new_empty(min(rows, len(rounded)) * min(columns, len(self._columns)))
-        least = torch.empty(len(rounded), len(self._codes), dtype=torch.int16)
+        least = torch.empty(len(rounded), len(self._biases), dtype=torch.int16)
         for tile, row in zip(rounded.split(rows), least.split(rows), strict=True):
             parts = zip(self._columns.split(columns), row.split(columns // GROUP_CODES, dim=1), strict=True)
             for codes, groups in parts:
@@ -126,16 +125,22 @@ class CertifiedSearch:
         """(N,) the first best code among candidate groups (P,) of rows (P,); groups come in order."""
         candidates = latents[rows]
         scores = candidates.new_empty(len(rows), GROUP_CODES)
-        counts = torch.bincount(groups, minlength=len(self._codes)).tolist()
-        parts = zip(candidates.split(counts), scores.split(counts), self._codes, self._biases, strict=True)
-        for mine, out, codes, bias in parts:
+        counts = torch.bincount(groups, minlength=len(self._biases)).tolist()
+        parts = zip(candidates.split(counts), scores.split(counts), self._biases, strict=True)
+        for group, (mine, out, bias) in enumerate(parts):
             if len(mine):
-                torch.addmm(bias, mine, codes.T, out=out)
+                torch.addmm(bias, mine, self._codes_of(group).T, out=out)
         value, index = scores.max(dim=1)
         ids = self._order[groups, index]
         best = value.new_full((len(latents),), -torch.inf).scatter_reduce_(0, rows, value, "amax")
         wins = value >= (best - noise)[rows]
         return self._first_best(latents, rows[wins], ids[wins])
+
+    def _codes_of(self, group: int) -> Tensor:
+        """(GROUP_CODES, D), a view: see `_grouped`."""
+        columns = self.tile[1]
+        first, inside = divmod(group, columns // GROUP_CODES)
+        return self.codebook[first * columns :][:columns].unflatten(0, (GROUP_CODES, -1))[:, inside]
 
     def _first_best(self, latents: Tensor, rows: Tensor, ids: Tensor) -> Tensor:
         """The best of the ids (P,) of each row (P,); float64 decides where it is close.
