@@ -95,7 +95,7 @@ def statistics_cases(device: str) -> Iterator[Case]:
             size=f"N={rows}, d={dim}, K={codes}",
             contenders={
                 OURS: partial(code_statistics, x, ids, codes),
-                "sorted (deterministic on CUDA)": partial(code_statistics, x, ids, codes, deterministic=True),
+                "deterministic": partial(code_statistics, x, ids, codes, deterministic=True),
                 **peers.plain_and_compiled("one-hot, as VQP", plain, x, ids),
             },
             agree=lambda x=x, i=ids, k=codes, f=plain: close(code_statistics(x, i, k).sums, f(x, i)[1]),

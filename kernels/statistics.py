@@ -69,6 +69,8 @@ def statistics_op(latents: Tensor, ids: Tensor, num_codes: int, deterministic: b
         from .statistics_triton import statistics_triton
 
         return statistics_triton(latents, ids, num_codes)
+    if path == "torch" and latents.device.type == "cpu":
+        return statistics_cpu(latents, ids, num_codes)
     if path == "reference":
         sums = sums_reference(latents, ids, num_codes)
     elif deterministic and latents.is_cuda:
@@ -84,6 +86,15 @@ def _(latents: Tensor, ids: Tensor, num_codes: int, deterministic: bool) -> tupl
 
 
 register_in_float32("tokenzoo::code_statistics")
+
+
+def statistics_cpu(latents: Tensor, ids: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
+    """Counts (K,) and sums (K, D), in the order of the rows; here nothing is lost by looking at the ids."""
+    if len(ids) and int(ids.min()) < 0:
+        there = ids >= 0
+        latents, ids = latents[there], ids[there]
+    sums = latents.new_zeros(num_codes, latents.shape[1]).index_add_(0, ids, latents)
+    return torch.bincount(ids, minlength=num_codes).to(latents.dtype), sums
 
 
 def sums_reference(latents: Tensor, ids: Tensor, num_codes: int) -> Tensor:
