@@ -30,6 +30,7 @@ from .cases import (
     stacked,
     tokenizer_of,
 )
+from .hub_server import HubServer
 from .toys import ToySound, ToySoundConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread", "toy_families")
@@ -325,6 +326,19 @@ def test_a_saved_folder_loads_as_the_same_tokenizer(tokenizer: Tokenizer, tmp_pa
         assert same(decode(loaded, tokens), decode(tokenizer, tokens), tolerance=0)
     with pytest.raises(TypeError, match=f"is a {type(tokenizer).__name__}, not a Other"):
         type("Other", (type(tokenizer),), {}).from_pretrained(tmp_path / "first")
+
+
+# An upload through hub 2.4 raises a DeprecationWarning of its own HTTP client.
+@pytest.mark.filterwarnings("ignore:Use 'content=")
+def test_what_is_pushed_is_what_is_pulled(tokenizer: Tokenizer, hub: HubServer) -> None:
+    sha = tokenizer.push_to_hub("me/pushed")
+    pulled = tokenzoo.load(f"me/pushed@{sha}")
+    assert pulled.facts.revision == (sha if isinstance(tokenizer, NeuralTokenizer) else None)
+    assert loading.without_identity(pulled.facts) == loading.without_identity(tokenizer.facts)
+    signal = equal_items(tokenizer)
+    tokens = tokenizer.encode(signal)
+    assert pulled.encode(signal).identical(tokens)
+    assert same(decode(pulled, tokens), decode(tokenizer, tokens), tolerance=0)
 
 
 WRONG_SIGNALS: dict[str, list[tuple[Any, type[Exception], str]]] = {
