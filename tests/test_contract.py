@@ -31,7 +31,7 @@ from .cases import (
     tokenizer_of,
 )
 from .hub_server import HubServer
-from .toys import ToySound, ToySoundConfig
+from .toys_sequence import ToySound, ToySoundConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread", "toy_families")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import vector_quantize_pytorch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -70,8 +71,7 @@ def test_s3_tokenizer_v2_as_recorded() -> None:
 
 def official(latents: Tensor, levels: list[int], **keywords: bool) -> tuple[Tensor, Tensor]:
     """Ids and codes of vector-quantize-pytorch."""
-    package = pytest.importorskip("vector_quantize_pytorch")
-    codes, ids = package.FSQ(levels, return_indices=True, **keywords)(latents[None])
+    codes, ids = vector_quantize_pytorch.FSQ(levels, return_indices=True, **keywords)(latents[None])
     return ids[0].long(), codes[0]
 
 
@@ -99,9 +99,8 @@ def test_ids_of_eight_to_the_nine_levels() -> None:
     digits = (found.latents * 4 + 4).long().tolist()
     expected = torch.tensor([sum(digit * 8**place for place, digit in enumerate(row)) for row in digits])
     assert torch.equal(found.values, expected)
-    package = pytest.importorskip("vector_quantize_pytorch")
     # Without the codebook of 4.5 GiB that it would build at once.
-    reference = package.FSQ(levels, return_indices=False)
+    reference = vector_quantize_pytorch.FSQ(levels, return_indices=False)
     theirs = reference.codes_to_indices(reference.quantize(latents)).long()
     assert float((theirs != expected).float().mean()) > 0.5
 

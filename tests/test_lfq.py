@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import vector_quantize_pytorch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -81,8 +82,7 @@ def test_loss_and_gradient_against_the_whole_codebook(options: dict[str, float])
 @pytest.mark.parametrize("spherical", [False, True])
 def test_against_lucidrains(spherical: bool) -> None:
     """Ids are equal; the loss is as far away as its logarithm, cut at 1e-5, allows."""
-    package = pytest.importorskip("vector_quantize_pytorch")
-    theirs = package.LFQ(
+    theirs = vector_quantize_pytorch.LFQ(
         codebook_size=1 << 8, dim=8, commitment_loss_weight=0.25, diversity_gamma=2.0, spherical=spherical
     ).train()
     ours = LookupFreeQuantizer(8, code_entropy_weight=0.2, spherical=spherical)

@@ -10,7 +10,8 @@ from tokenzoo import Tokenizer, Tokens
 from tokenzoo.image.metrics import psnr
 from tokenzoo.zoo.shorten import shorten
 
-from .toys import ToySound, ToySoundConfig, build_toy
+from .toys import build_toy
+from .toys_sequence import ToySound, ToySoundConfig
 
 GRID = build_toy("toy-grid")
 
