@@ -232,7 +232,7 @@ class PyramidTokenizer(ImageTokenizer):
         """See `NeuralTokenizer`; (B, 3, H, W)."""
         return self.decoder(tokens.values)
 
-    def quantize(self, latents: Tokens, generator: Chance = None) -> Tokens:
+    def quantize(self, latents: Tokens, generator: Chance = None, *, keep: int | None = None) -> Tokens:
         ids = self.quantizer.encode(latents.values)
         lengths = torch.full((len(ids),), ids.shape[1], device=ids.device)
         return replace(latents, values=ids, lengths=lengths)

@@ -52,8 +52,10 @@ def items_of(tokenizer: Tokenizer, seed: int = 0) -> list[Any]:
     if modality == "text":
         return [tokenizer.preprocess(text) for text in WORDS]
     if modality == "audio":
-        sizes = (8, 9, 8, 1, 30)
-        return [torch.rand(1, size, generator=chance) * 2 - 1 for size in sizes]
+        facts, least = tokenizer.facts, getattr(tokenizer, "min_samples", 1)
+        hop = round((facts.sample_rate_hz or 1) / (facts.token_rate_hz or 1))
+        sizes = [max(size, least) for size in (2 * hop, 2 * hop + 1, 2 * hop, 1, 7 * hop + 2)]
+        return [torch.rand(facts.channels or 1, size, generator=chance) * 2 - 1 for size in sizes]
     side = getattr(tokenizer.preprocess, "size", None)
     sizes = [(side, side)] * 3 if side else [(8, 8), (4, 12), (8, 8), (12, 8)]
     return [torch.rand(3, *size, generator=chance) for size in sizes]

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tokenzoo.checkpoints.weights import load_strict
+from tokenzoo.zoo.loading import _renamed
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +67,12 @@ class GoldenRun:
     def load(self, model: Any, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Strictly, as `tokenzoo.load` does with a folder in the official layout."""
         assert self.converter.recognise(config, tensors)
-        names = self.converter.convert_names(tensors)
-        load_strict(model, {names[name]: tensor for name, tensor in tensors.items() if name in names})
+        load_strict(model, _renamed(self.converter, dict(tensors)))
+
+
+def folded(converter: Any, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Official tensors that are one of ours together, joined, where the layout has such."""
+    return converter.fold(tensors) if hasattr(converter, "fold") else tensors
 
 
 def system_of(folder: Path) -> str:

@@ -8,6 +8,7 @@ from PIL import Image
 
 import tokenzoo
 from tokenzoo.image import image_files
+from tokenzoo.zoo import page
 from tokenzoo.zoo.cli import main
 
 CAT = Path(tokenzoo.__file__).parent / "image" / "samples" / "cat.jpg"
@@ -28,23 +29,23 @@ def test_many_pictures_go_in_batches_and_the_page_stays_small(tmp_path, monkeypa
     rows = json.loads(capsys.readouterr().out)
     assert [(row["item"], row["tokens"]) for row in rows] == [(str(i), n) for i in range(5) for n in (8, 376)]
     assert sorted(path.name for path in out.glob("*.tok")) == [f"{i}.tok" for i in range(5)]
-    with Image.open(out / "side_by_side.png") as page:
-        assert page.width == 8 + 3 * (256 + 8)
-        assert page.height == 34 + 3 * (256 + 20) + 20
+    with Image.open(out / "side_by_side.png") as sheet:
+        assert sheet.width == 8 + 3 * (256 + 8)
+        assert sheet.height == 34 + 3 * (256 + 20) + 20
 
 
 def test_the_page_shows_every_pixel_as_a_square(tmp_path, capsys):
     assert main(["reconstruct", str(CAT), "--out", str(tmp_path), "--keep", "8"]) == 0
     original = tokenzoo.load("pyramid-128").preprocess(CAT)
-    with Image.open(tmp_path / "side_by_side.png") as page:
-        shown = page.crop((8, 34, 8 + 256, 34 + 256)).resize((128, 128), Image.Resampling.NEAREST)
+    with Image.open(tmp_path / "side_by_side.png") as sheet:
+        shown = sheet.crop((8, 34, 8 + 256, 34 + 256)).resize((128, 128), Image.Resampling.NEAREST)
     assert shown.tobytes() == image_files.to_image(original).tobytes()
 
 
 def test_a_long_caption_is_cut_to_the_width_of_its_picture():
-    font = image_files.ImageFont.load_default(size=13)
-    assert image_files._fitting("cat", font, 256) == "cat"
-    cut = image_files._fitting("n" * 300, font, 256)
+    font = page.ImageFont.load_default(size=13)
+    assert page._fitting("cat", font, 256) == "cat"
+    cut = page._fitting("n" * 300, font, 256)
     assert cut.endswith("...") and 200 < font.getlength(cut) <= 256
 
 

@@ -9,6 +9,7 @@ import torch
 
 from tokenzoo.zoo.neural import NeuralTokenizer
 
+from .toys_audio import ToyCodec
 from .toys_captions import SmallTaTiTok, SmallTaTiTokKl, SmallTexTok, SmallTexTokVq
 from .toys_conv import (
     SmallElmBae,
@@ -30,6 +31,7 @@ TOYS: dict[str, type[NeuralTokenizer]] = {
     "toy-kl": ToyKL,
     "toy-grid": ToyGrid,
     "toy-sound": ToySound,
+    "toy-codec": ToyCodec,
     "toy-words": ToyWords,
     "ldm-vae": SmallLdmVae,
     "llamagen": SmallLlamaGen,

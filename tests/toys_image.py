@@ -223,9 +223,9 @@ class ToyResidual(Quantizer):
         loss = (latents - summed).square().mean()
         return Quantized(latents + (summed - latents).detach(), values, loss, None)
 
-    def encode(self, latents: Tensor, *, generator: Chance = None) -> Tensor:
+    def encode(self, latents: Tensor, *, keep: int | None = None, generator: Chance = None) -> Tensor:
         ids = []
-        for level in self.levels:
+        for level in self.levels[:keep]:
             ids.append(level.encode(latents))  # pyright: ignore[reportCallIssue]
             latents = latents - level.decode(ids[-1])  # pyright: ignore[reportCallIssue]
         return torch.stack(ids, dim=-1)

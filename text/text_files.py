@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..zoo.facts import Facts
 from ..zoo.media import Comparison, Medium
 from ..zoo.tokenizer import Tokenizer
 
@@ -19,7 +20,7 @@ class TextFiles(Medium):
     def read(self, path: Path) -> bytes:
         return path.read_bytes()
 
-    def write(self, item: str | bytes, path: Path) -> None:
+    def write(self, item: str | bytes, path: Path, facts: Facts) -> None:
         path.write_bytes(item if isinstance(item, bytes) else item.encode())
 
     def samples(self) -> list[Path]:
@@ -42,7 +43,7 @@ class TextFiles(Medium):
                 back = tokenizer.decode(tokens)[0]
                 back = back if isinstance(back, bytes) else back.encode()
                 if keep is None:
-                    self.write(back, out / f"{name}{self.output_suffix}")
+                    self.write(back, out / f"{name}{self.output_suffix}", tokenizer.facts)
                 count = int(tokens.lengths[0])
                 scores = {"bytes/token": len(original) / max(count, 1), "exact": float(back == original)}
                 rows.append(Comparison(name, count, (int(tokens.bits[0]) + 7) // 8, scores))

@@ -82,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     encode.add_argument("--out", type=Path, required=True, help="folder for the .tok files")
     encode.add_argument("--keep", type=_count, help="at most so many tokens (nested tokenizers)")
     encode.add_argument(
+        "--kbps", type=float, help="as many codebooks as fit this bit rate (audio, nested codebooks)"
+    )
+    encode.add_argument(
         "--until", help='shortest length that reaches a score, e.g. "psnr>=25" (nested tokenizers)'
     )
     encode.add_argument("--batch-size", type=_count, default=8, help="items at once (default: 8)")
@@ -100,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         verbs, "reconstruct", "there and back at several lengths: a picture and a table", _reconstruct
     )
     reconstruct.add_argument(
-        "inputs", nargs="*", type=Path, help="files or folders; default: the sample photographs"
+        "inputs", nargs="*", type=Path, help="files or folders; default: samples that ship with the package"
     )
     reconstruct.add_argument(
         "--out", type=Path, default=Path("out"), help="folder for the results (default: out)"
@@ -110,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_counts,
         default=None,
         metavar="N,N,...",
-        help="lengths besides the full one (default: 8,32,128)",
+        help="tokens, or codebooks, besides all of them (default: 8,32,128 tokens; 2,4,8 codebooks)",
     )
     _model_options(reconstruct)
 

@@ -96,6 +96,30 @@ class Facts:
         """Sum of log2 of the codebook sizes; None when continuous."""
         return sum(math.log2(size) for size in self.codebook_sizes) if self.is_discrete else None
 
+    def bitrate_bps(self, keep: int | None = None) -> float | None:
+        """Bits a second of audio of the first `keep` codebooks ; None without a token rate or ids."""
+        if self.token_rate_hz is None or not self.is_discrete:
+            return None
+        sizes = self.codebook_sizes[: len(self.codebook_sizes) if keep is None else self.check_keep(keep)]
+        return self.token_rate_hz * sum(math.log2(size) for size in sizes)
+
+    def keep_for_bitrate(self, limit_bps: float) -> int:
+        """The most codebooks whose bit rate is at most `limit_bps`; ValueError names the rates there are."""
+        counts = self.keeps or tuple(range(1, len(self.codebook_sizes) + 1))
+        if self.nested != "codebooks" or self.bitrate_bps() is None:
+            rate = self.bitrate_bps()
+            told = "has no bit rate" if rate is None else f"has one bit rate, {rate / 1000:.4g} kbps"
+            raise ValueError(f"{self.name} {told}: leave the bit rate out")
+        # Rates are stated rounded: 1.1 kbps of Mimi's 8 codebooks is 1.1, and 5.999 of 6 must do.
+        fitting = [n for n in counts if float(self.bitrate_bps(n) or 0) <= limit_bps * (1 + 1e-3)]
+        if not fitting:
+            least, most = (float(self.bitrate_bps(n) or 0) / 1000 for n in (counts[0], counts[-1]))
+            raise ValueError(
+                f"{limit_bps / 1000:.4g} kbps: {self.name} has {least:.4g} to {most:.4g} kbps, "
+                "by whole codebooks"
+            )
+        return fitting[-1]
+
     def is_same_tokenizer(self, other: Facts) -> bool:
         """Whether tokens of `other` mean the same here.
 

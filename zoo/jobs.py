@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .tokens import Tokens
 
 DEFAULT_KEEPS = (8, 32, 128)
+DEFAULT_CODEBOOKS = (2, 4, 8)
 # What a bad file may raise; a defect of ours is not among them.
 _BAD_INPUT = (ValueError, TypeError, OSError, EOFError, UnicodeDecodeError)
 
@@ -68,6 +69,8 @@ def _described(facts: Any) -> dict[str, Any]:
     described = facts.to_dict()
     if facts.is_discrete:
         described |= {"vocab_size": facts.vocab_size, "bits_per_token": round(facts.bits_per_token, 4)}
+    if facts.bitrate_bps() is not None:
+        described |= {"kbps": round(facts.bitrate_bps() / 1000, 4)}
     return described
 
 
@@ -105,12 +108,11 @@ def encode_files(options: Namespace) -> int:
     tokenizer = _load(options, options.tokenizer)
     files = medium(tokenizer.facts.modality)
     found = _find(files, options.inputs)
-    if options.until is not None and (options.keep is not None or options.set):
-        raise UsageError("--until finds the length by itself: leave --keep and --set out")
+    if options.until is not None and (options.keep or options.kbps or options.set):
+        raise UsageError("--until finds the length by itself: leave --keep, --kbps and --set out")
     shorten = None if options.until is None else _shortener(options.until, tokenizer)
     with _as_usage():
-        if options.keep is not None:
-            tokenizer.facts.check_keep(options.keep)
+        keep = _keep(options, tokenizer.facts)
         keywords = parse_keywords(tokenizer, "encode", options.set)
     outputs = _output_names([relative for _, relative in found], ".tok")
     _check_out(options.out)
@@ -121,7 +123,7 @@ def encode_files(options: Namespace) -> int:
         told: dict[str, Any] = keywords
         if isinstance(caption := keywords.get("captions"), str):  # one for all, on the command line
             told = keywords | {"captions": [caption] * len(items)}
-        tokens = shorten(items) if shorten else tokenizer.encode(items, keep=options.keep, **told)
+        tokens = shorten(items) if shorten else tokenizer.encode(items, keep=keep, **told)
         for (index, _), single in zip(batch, tokens.unbind(), strict=True):
             target = options.out / outputs[index]
             try:
@@ -173,7 +175,7 @@ def decode_files(options: Namespace) -> int:
                 if target.exists() and not options.overwrite:
                     raise ValueError(f"{target} is there already: give another --out, or --overwrite")
                 target.parent.mkdir(parents=True, exist_ok=True)
-                files.write(item, target)
+                files.write(item, target, tokenizer.facts)
                 report.done(path, target, tokens=int(tokens.lengths[index]))
         except _BAD_INPUT as error:
             report.failed(path, error)
@@ -279,6 +281,15 @@ def _restamped(tokenizer: Tokenizer, tokens: Tokens) -> Tokens:
     )
 
 
+def _keep(options: Namespace, facts: Any) -> int | None:
+    """What --keep says, or --kbps in codebooks."""
+    if options.kbps is None:
+        return None if options.keep is None else facts.check_keep(options.keep)
+    if options.keep is not None:
+        raise UsageError("--keep and --kbps both say how much to keep: leave one out")
+    return facts.keep_for_bitrate(1000 * options.kbps)
+
+
 def _keeps(asked: list[int] | None, facts: Any) -> list[int | None]:
     """Lengths to show, the full one (None) last."""
     if facts.nested is None and not facts.makes_fewer:
@@ -287,9 +298,11 @@ def _keeps(asked: list[int] | None, facts: Any) -> list[int | None]:
                 f"--keep {','.join(map(str, asked))}: {facts.name} has one length: leave --keep out"
             )
         return [None]
-    limit = facts.max_tokens or max(DEFAULT_KEEPS) + 1
+    by_codebooks = facts.nested == "codebooks"
+    limit = len(facts.codebook_sizes) if by_codebooks else facts.max_tokens or max(DEFAULT_KEEPS) + 1
+    usual = facts.keeps or DEFAULT_CODEBOOKS if by_codebooks else DEFAULT_KEEPS
     counts = dict.fromkeys(asked or ()) or [
-        count for count in DEFAULT_KEEPS if count < limit and (not facts.keeps or count in facts.keeps)
+        count for count in usual if count < limit and (not facts.keeps or count in facts.keeps)
     ]
     return [*(facts.check_keep(count) for count in counts if count < limit), None]
 

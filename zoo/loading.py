@@ -289,8 +289,14 @@ def _converted_config(converter: Any, checkpoint: Checkpoint, place: dict[str, A
 
 
 def _renamed(converter: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Under our names; a converter that has `fold` first joins official tensors that are one of ours."""
+    from ..checkpoints.weight_norm import is_part
+
+    tensors = converter.fold(tensors) if hasattr(converter, "fold") else tensors
     names = converter.convert_names(tensors)
-    return {names[name]: tensor for name, tensor in tensors.items() if name in names}
+    return {
+        name if is_part(name) else names[name]: tensor for name, tensor in tensors.items() if name in names
+    }
 
 
 def _fill(tokenizer: NeuralTokenizer, found: _Found, device: str, dtype: Any) -> None:

@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from .facts import Facts
 from .tokenizer import Tokenizer
 
-_HOMES = {"image": "image.image_files:ImageFiles", "text": "text.text_files:TextFiles"}
+_HOMES = {
+    "image": "image.image_files:ImageFiles",
+    "audio": "audio.audio_files:AudioFiles",
+    "text": "text.text_files:TextFiles",
+}
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,8 @@ class Medium(ABC):
         """The item in a file, as `tokenizer.preprocess` takes it."""
 
     @abstractmethod
-    def write(self, item: Any, path: Path) -> None:
-        """Write one decoded item, without padding."""
+    def write(self, item: Any, path: Path, facts: Facts) -> None:
+        """Write one decoded item, without padding, of a tokenizer with these facts."""
 
     @abstractmethod
     def samples(self) -> list[Path]:

@@ -123,9 +123,10 @@ class NeuralTokenizer(Tokenizer, nn.Module):
     ) -> Reconstruction:
         """The training path, the one that DDP wraps. lengths (B,) keeps a prefix of each nested item."""
 
-    def quantize(self, latents: Tokens, generator: Chance = None) -> Tokens:
-        """Latent tokens to the tokens that `encode` returns."""
-        return replace(latents, values=self.quantizer.encode(latents.values, generator=generator))
+    def quantize(self, latents: Tokens, generator: Chance = None, *, keep: int | None = None) -> Tokens:
+        """Latent tokens to those that `encode` returns; of codebooks that nest, the first `keep` alone."""
+        told = {} if keep is None else {"keep": keep}
+        return replace(latents, values=self.quantizer.encode(latents.values, generator=generator, **told))
 
     def dequantize(self, tokens: Tokens) -> Tokens:
         """The inverse: ids to the float values that `decode_latents` reads."""
@@ -188,6 +189,9 @@ class NeuralTokenizer(Tokenizer, nn.Module):
         with self._evaluating():
             placed = signal.to(self.device, self.dtype if signal.is_floating_point() else None)
             latents = latents_of(placed, generator) if latents_of else self.encode_latents(placed)
+            if keep is not None and self.facts.nested == "codebooks":
+                kept = min(keep, len(self.facts.codebook_sizes))
+                return self.quantize(latents, generator, keep=kept)._zero_padding()
             tokens = self.quantize(latents, generator)._zero_padding()
         return tokens if keep is None else tokens.keep(keep)
 
