@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..zoo.chance import Chance, check_generators
+from ..zoo.chance import Chance, check_generators, select_generators
 from ..zoo.neural import NeuralTokenizer, Reconstruction, _unpadded
 from ..zoo.tokens import Tokens
 from .preprocess import AudioPreprocess
@@ -108,6 +108,7 @@ class AudioTokenizer(NeuralTokenizer):
             return self._encode_padded(items, keep, generator)
         return Tokens.cat([self._encode_chunks(item, keep, chunk_seconds) for item in items])
 
+    @torch.no_grad()
     def decode(
         self, tokens: Tokens, *, generator: Chance = None, chunk_seconds: float | None = None
     ) -> Tensor:
@@ -116,9 +117,12 @@ class AudioTokenizer(NeuralTokenizer):
         chunk_seconds  long sounds piece by piece, in memory for one piece; see `stream`
         """
         if chunk_seconds is None or not self.facts.has_decoder or not len(tokens):
-            return super().decode(tokens, generator=generator)
+            return self._decode_with(tokens, generator, lambda some: self.decode_drawing(some, generator))
         check_generators(generator, len(tokens))
-        sounds = [self._decode_chunks(single, chunk_seconds) for single in tokens.unbind()]
+        sounds = [
+            self._decode_chunks(single, chunk_seconds, select_generators(generator, [index]))
+            for index, single in enumerate(tokens.unbind())
+        ]
         longest = max(sound.shape[-1] for sound in sounds)
         return torch.cat([F.pad(sound, (0, longest - sound.shape[-1])) for sound in sounds])
 
@@ -162,6 +166,10 @@ class AudioTokenizer(NeuralTokenizer):
         """`sound_of` latent tokens of one length; families whose sound depends on more than the values."""
         return self.sound_of(tokens.values)
 
+    def decode_drawing(self, tokens: Tokens, generator: Chance) -> Tensor:
+        """`decode_latents`, of families that draw noise for it with that of the generator."""
+        return self.decode_latents(tokens)
+
     def sound_of(self, latents: Tensor) -> Tensor:
         """Latents (B, N, D) of items of one length to sound (B, C, S'), S' about N hops."""
         return self.decoder(latents.transpose(1, 2))
@@ -204,7 +212,8 @@ class AudioTokenizer(NeuralTokenizer):
             told["lengths"] = lengths
         latents = self.encode_latents(signal)
         quantized = self.quantizer(latents.values, generator=generator, **told)
-        return Reconstruction(self.decode_latents(replace(latents, values=quantized.latents)), quantized)
+        rebuilt = self.decode_drawing(replace(latents, values=quantized.latents), generator)
+        return Reconstruction(rebuilt, quantized)
 
     def _items(self, signal: Tensor | Sequence[Any], extents: Tensor | None) -> list[Tensor]:
         """The sounds (C, S) of a batch or a list, checked."""
@@ -237,11 +246,12 @@ class AudioTokenizer(NeuralTokenizer):
         tokens = [stream.encode(piece) for piece in pieces]
         return join([*tokens, stream.flush().tokens])
 
-    def _decode_chunks(self, tokens: Tokens, chunk_seconds: float) -> Tensor:
+    def _decode_chunks(self, tokens: Tokens, chunk_seconds: float, generator: Chance) -> Tensor:
         """(1, C, S) of one item."""
         self.check_tokens(tokens)
+        told: dict[str, Any] = {"generator": generator} if self.facts.draws_noise else {}
         step, samples = self._chunk_samples(chunk_seconds), int(tokens.extents[0])
-        stream = self.stream(block_seconds=chunk_seconds)
+        stream = self.stream(block_seconds=chunk_seconds, **told)
         # Written in place: pieces and their sum together would take twice the memory.
         sound = torch.zeros(1, self.facts.channels or 1, samples)
         place = 0

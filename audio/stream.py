@@ -62,6 +62,7 @@ class AudioStream(ABC):
         self._spoken = 0  # samples that tokens stand for, of those given out
         self._due = 0  # samples that the tokens to decode stand for
         self._heard = 0  # samples given out
+        self._listeners = 1  # items that are decoded side by side
 
     @torch.no_grad()
     def encode(self, chunk: Tensor) -> Tokens:
@@ -76,11 +77,14 @@ class AudioStream(ABC):
     def decode(self, tokens: Tokens) -> Tensor:
         """Samples (B, C, S) that are ready, perhaps none, after the next tokens; all items of one length."""
         tokenizer = self.tokenizer
+        if not tokenizer.facts.has_decoder:
+            return tokenizer.decode(tokens)  # which says so
         tokenizer.check_tokens(tokens)
         check_values(tokens)
         if len({*tokens.lengths.tolist()}) != 1:
             raise ValueError(f"lengths {tokens.lengths.tolist()[:8]}: a stream takes items side by side")
         self._due += int(tokens.extents.max())
+        self._listeners = len(tokens)
         tokens = tokens.to(tokenizer.device)
         with tokenizer._evaluating():
             return self._sound(self._decode_ready(tokens.values))
@@ -135,8 +139,8 @@ class AudioStream(ABC):
         if not isinstance(chunk, Tensor):
             raise TypeError(f"chunk is a {type(chunk).__name__}: expected a tensor (C, S) or (B, C, S)")
         chunk = chunk[None] if chunk.ndim == 2 else chunk
-        if chunk.shape[-1]:
-            tokenizer.check_signal(chunk)
+        if chunk.shape[-1]:  # a chunk may be shorter than a sound
+            tokenizer.check_signal(F.pad(chunk, (0, max(0, tokenizer.min_samples - chunk.shape[-1]))))
         if self._samples is not None and len(chunk) != len(self._samples):
             raise ValueError(f"{len(chunk)} sounds: this stream began with {len(self._samples)}")
         return chunk.to(tokenizer.device, tokenizer.dtype)
@@ -157,7 +161,8 @@ class AudioStream(ABC):
 
     def _sound(self, samples: Tensor | None) -> Tensor:
         if samples is None:
-            return torch.zeros(1, self.tokenizer.facts.channels or 1, 0, device=self.tokenizer.device)
+            channels = self.tokenizer.facts.channels or 1
+            return torch.zeros(self._listeners, channels, 0, device=self.tokenizer.device)
         self._heard += samples.shape[-1]
         return samples.float().clamp(-1, 1)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class StreamState:
-    """The memory of one stream: what each part left for its next step. The parts themselves stay as they are."""
+    """The memory of one stream: what each part left for its next step. The parts stay as they are."""
 
     def __init__(self) -> None:
         self._memories: dict[nn.Module, Any] = {}
@@ -19,7 +19,7 @@ class StreamState:
         return self._memories.get(part)
 
     def remember(self, part: nn.Module, memory: Any) -> None:
-        """Keep `memory` for the next step of `part`. Tensors must not be views of a chunk: they would pin it."""
+        """Keep `memory` for the next step of `part`; no views of a chunk, which they would pin."""
         self._memories[part] = memory
 
 

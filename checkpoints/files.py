@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .error import CheckpointError, listed
+from .onnx import Onnx, read_onnx
 from .pickles import PICKLE_SUFFIXES, Pickle, read_pickle
 from .weights import WEIGHTS_FILE, read_metadata, read_weights, write_weights
 
@@ -89,13 +90,13 @@ def read_folder(
     source: str | None = None,
     revision: str | None = None,
     config_file: str | None = CONFIG_FILE,
-    weights: str | Pickle = WEIGHTS_FILE,
+    weights: str | Pickle | Onnx = WEIGHTS_FILE,
 ) -> Checkpoint:
     """Everything in a checkpoint folder; CheckpointError names the file that is missing, corrupt or refused.
 
     source, revision  what errors call it (a repository and its sha); by default the folder
     config_file       None for layouts that have none
-    weights           the safetensors file, or the `Pickle` that a catalogue row vouches for
+    weights           the safetensors file, or the `Pickle` or `Onnx` that a catalogue row vouches for
     """
     path = Path(folder).expanduser()
     name = str(folder) if source is None else source
@@ -106,6 +107,8 @@ def read_folder(
     metadata: dict[str, str] = {}
     if isinstance(weights, Pickle):
         file, tensors = weights.file, read_pickle(path / weights.file, weights, **place)
+    elif isinstance(weights, Onnx):
+        file, tensors = weights.file, read_onnx(path / weights.file, weights, **place)
     else:
         file = weights
         if not (path / file).is_file():

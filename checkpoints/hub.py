@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from .card import name_repo
 from .error import CheckpointError
 from .files import CARD_FILE, CONFIG_FILE, Checkpoint, missing_weights, read_config, read_folder
+from .onnx import Onnx
 from .pickles import Pickle
 from .weights import WEIGHTS_FILE, read_metadata
 
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 DEFAULT_REVISION = "main"
 RESOLVE_TIMEOUT_SECONDS = 20.0
 # A folder may hold anything, so a push takes what belongs to a checkpoint and nothing else.
-PUSHED_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, "tokenizer.json", "LICENSE*", "*.png", "*.jpg", "*.wav")
+_TEXT_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json")
+PUSHED_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, *_TEXT_FILES, "LICENSE*", "*.png", "*.jpg", "*.wav")
 _GO_ONLINE = "load it once online, or unset HF_HUB_OFFLINE and local_files_only"
 _SHA = re.compile("[0-9a-f]{40}")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
@@ -116,7 +118,7 @@ def read_repo(
     revision: str | None = None,
     *,
     config_file: str | None = CONFIG_FILE,
-    weights: str | Pickle = WEIGHTS_FILE,
+    weights: str | Pickle | Onnx = WEIGHTS_FILE,
     extra_files: Sequence[str] = (),
     token: str | None = None,
     local_files_only: bool = False,
@@ -127,7 +129,7 @@ def read_repo(
     are those of `read_folder`; extra_files are fetched into `Checkpoint.folder` too.
     """
     sha = resolve(repo, revision, token=token, local_files_only=local_files_only)
-    weights_file = weights.file if isinstance(weights, Pickle) else weights
+    weights_file = weights if isinstance(weights, str) else weights.file
     first = [] if config_file is None else [config_file]
     paths = fetch(repo, sha, [*first, *extra_files], token=token, local_files_only=local_files_only)
     if config_file is not None:

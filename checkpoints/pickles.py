@@ -24,7 +24,7 @@ from torch import Tensor
 from .error import CheckpointError, listed
 from .weights import read_weights, without_compiled_prefix, write_weights
 
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".th")
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".th", ".dev")
 # Where training scripts put the state dict; a file with two of them needs `Pickle.part`.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "generator", "ema", "ema_state_dict", "module")
 # A pickled dict can hold itself, or the same dict many times over: what no state dict comes near.
@@ -50,7 +50,8 @@ class Pickle:
     """A pickled file that a catalogue row vouches for.
 
     file     its name in the repository or folder
-    part     the dotted keys that lead to the state dict, e.g. "ema"; None finds the usual wrappers
+    part     the dotted keys that lead to the state dict, e.g. "ema"; None finds the usual wrappers; "" is the
+             whole file, a dict of state dicts whose keys stand before their names
     allowed  dotted names of classes that may occur beside the weights, e.g. "argparse.Namespace". They are
              never imported: an inert object stands in for each.
     """
@@ -85,7 +86,7 @@ def read_pickle(
             cached.unlink(missing_ok=True)  # a damaged copy: make it again
     found = _state_dict(_unpickled(path, spec, place), spec, place)
     tensors = _without_module_prefix(without_compiled_prefix(found, **place))
-    _keep_copy(cached, tensors)
+    keep_copy(cached, tensors)
     return tensors
 
 
@@ -98,15 +99,18 @@ def cache_folder() -> Path:
 
 def _cached_copy(path: Path, spec: Pickle) -> Path:
     """Where the safetensors copy of this pickle belongs, there or not."""
+    part = "" if spec.part is None else "-" + hashlib.sha256(spec.part.encode()).hexdigest()[:16]
+    return cache_folder() / "pickles" / f"{file_digest(path)}{part}.safetensors"
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 of a file, in hex."""
     blob = path.resolve()
     # The Hub's cache names a large file's blob by its sha256, so that a copy is found without reading 2 GB.
     if blob.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", blob.name):
-        digest = blob.name
-    else:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    part = "" if spec.part is None else "-" + hashlib.sha256(spec.part.encode()).hexdigest()[:16]
-    return cache_folder() / "pickles" / f"{digest}{part}.safetensors"
+        return blob.name
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unpickled(path: Path, spec: Pickle, place: Mapping[str, Any]) -> object:
@@ -146,7 +150,7 @@ class _Inert:
 def _state_dict(content: object, spec: Pickle, place: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors at `spec.part`, or inside the one usual wrapper there is."""
     part = content
-    for key in [] if spec.part is None else spec.part.split("."):
+    for key in spec.part.split(".") if spec.part else []:
         if not isinstance(part, Mapping) or key not in part:
             raise CheckpointError(
                 f"the pickle has no part {spec.part!r}, only {_keys(part)}",
@@ -240,8 +244,8 @@ def _without_module_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def _keep_copy(cached: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write the copy under another name, then rename; without a writable cache it is read each time."""
+def keep_copy(cached: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a copy as safetensors under another name, then rename; without a writable cache there is none."""
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=cached.stem[:16], suffix=".partial", dir=cached.parent)
@@ -253,7 +257,7 @@ def _keep_copy(cached: Path, tensors: Mapping[str, Tensor]) -> None:
             Path(name).unlink(missing_ok=True)
     except (OSError, SafetensorError, KeyError) as error:  # KeyError: a dtype that safetensors lacks
         warnings.warn(
-            f"cannot keep a safetensors copy in {cached.parent} ({error}): reading the pickle every time",
+            f"cannot keep a safetensors copy in {cached.parent} ({error}): reading the original every time",
             stacklevel=3,
         )
 

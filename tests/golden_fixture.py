@@ -42,8 +42,8 @@ class Fixture:
 
     def _tolerance(self, name: str) -> tuple[float, float]:
         """Absolute and relative, out of the words of meta.json, which differ from family to family."""
-        words = self.meta["suggested_tolerance"]
-        if stated := re.search(r"atol (\S+) / rtol (\S+)", words):
+        words = self.meta.get("suggested_tolerance") or self.meta["tolerances"]["floats"]
+        if stated := re.search(r"atol (\S+) [/+] rtol (\S+)", words):
             return float(stated[1]), float(stated[2])
         stated = re.findall(r"\de-\d", words)
         assert len(stated) == 2, f"{self.name}: tolerance {words!r} is not understood"

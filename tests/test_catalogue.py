@@ -110,7 +110,8 @@ def test_the_row_states_the_facts_of_its_configuration(name: str) -> None:
     assert kind == row.family
     built = loading.build(kind, fields)
     assert stated == loading.without_identity(built.facts)
-    assert built.preprocess.size is not None  # pyright: ignore[reportFunctionMemberAccess]
+    if stated.modality == "image":
+        assert built.preprocess.size is not None  # pyright: ignore[reportFunctionMemberAccess]
     if isinstance(built, NeuralTokenizer):
         assert {parameter.device.type for parameter in built.parameters()} == {"meta"}
         assert not list(set(dict(built.named_buffers())) - set(built.state_dict()))

@@ -108,6 +108,21 @@ def test_lengths_reach_residual_stages() -> None:
     assert torch.equal(quantizer.decode(full[..., :1])[1], quantized.latents[1])
 
 
+def test_keep_reaches_residual_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    stages = ResidualQuantizer([EMAVectorQuantizer(7, 3) for _ in range(3)])
+    quantizer = ProjectedQuantizer(stages, DIM).eval()
+    batch = latents(4, 5)
+    full = quantizer.encode(batch)
+    for count in (1, 2, 3):
+        # The stages that are left out are never asked.
+        for index, stage in enumerate(stages.stages):
+            monkeypatch.setattr(stage, "plain_codebook", stage._codes if index < count else None)
+        assert torch.equal(quantizer.encode(batch, keep=count), full[..., :count])
+    with pytest.raises(ValueError, match=r"4 codebooks: expected one of \(1, 2, 3\)"):
+        quantizer.encode(batch, keep=4)
+
+
 def test_bfloat16_weights_compute_in_float32() -> None:
     quantizer = make("dac").bfloat16()
     wide = quantizer.decode(torch.arange(19))

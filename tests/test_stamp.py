@@ -99,7 +99,7 @@ def test_side_information_by_name() -> None:
     speaker = Stamp(takes_captions=True)
     tokens = speaker.stamp(
         [[1, 2], [3]],
-        extents=[[4], [2]],
+        extents=[[6], [6]],
         positions=[[7, 9], [8]],
         durations=torch.tensor([[1, 2], [3, 4]]),
         scales=[[0.5], [1]],

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 import tokenzoo
-from tokenzoo.image import full_size
-from tokenzoo.zoo import catalogue
+from tokenzoo.zoo import catalogue, full_size
 from tokenzoo.zoo.cli import main
 from tokenzoo.zoo.untrained import untrained
 
 from .test_titok import CONFIGS, make
+from .toys import build_toy
 
 CAT = Path(tokenzoo.__file__).parent / "image" / "samples" / "cat.jpg"
 
@@ -59,10 +59,25 @@ def test_what_a_model_costs(monkeypatch, capsys) -> None:
     cost = json.loads(capsys.readouterr().out)
     assert cost["name"] == "titok-s128" and cost["peak_gib"] > 0.05
     assert cost["parameters"] == sum(each.numel() for each in small.parameters()) / 1e6
-    monkeypatch.setattr(full_size, "measure_apart", lambda name, dtype: full_size.Cost(**cost))
+    monkeypatch.setattr(full_size, "measure_apart", lambda name, dtype, options: full_size.Cost(**cost))
     assert full_size.main(["titok-s128", "--dtypes", "float32"]) == 0
     page = capsys.readouterr().out
     assert "| `titok-s128` | float32 | 0 M |" in page and page.count("\n| ") == 2
+
+
+def test_what_a_long_sound_costs(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(full_size, "untrained", lambda name, dtype: build_toy("toy-codec").to(dtype))
+    command = ["encodec-24khz", "--seconds", "3", "--chunk-seconds", "0.5"]
+    assert full_size.main([*command, "--one", "float32"]) == 0
+    cost = json.loads(capsys.readouterr().out)
+    assert cost["sound_seconds"] == 3.0 and cost["decode_seconds"] > 0
+    told: list = []
+    monkeypatch.setattr(
+        full_size, "measure_apart", lambda *each: told.append(each[2]) or full_size.Cost(**cost)
+    )
+    assert full_size.main([*command, "--dtypes", "float32"]) == 0
+    assert "x real time |" in capsys.readouterr().out
+    assert (told[0].seconds, told[0].chunk_seconds) == (3.0, 0.5)
 
 
 def test_every_official_row_can_be_built() -> None:

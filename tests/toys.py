@@ -10,6 +10,7 @@ import torch
 from tokenzoo.zoo.neural import NeuralTokenizer
 
 from .toys_audio import ToyCodec
+from .toys_bigcodec import SmallBigCodec, SmallXCodec2
 from .toys_captions import SmallTaTiTok, SmallTaTiTokKl, SmallTexTok, SmallTexTokVq
 from .toys_conv import (
     SmallElmBae,
@@ -19,13 +20,20 @@ from .toys_conv import (
     SmallOpenMagvit2,
     SmallTokenBridge,
 )
+from .toys_dac import SmallDac, SmallSnac, SmallWindowedSnac
 from .toys_distilled import SmallAlit, SmallAlitVae, SmallKarl, SmallKarlVae
+from .toys_encodec import SmallEncodec, SmallSegmentedEncodec
 from .toys_flextok import SmallFlexTok
 from .toys_image import ToyGrid, ToyKL
+from .toys_mimi import SmallMimi
 from .toys_retok import SmallReTok
+from .toys_s3 import SmallS3, SmallS3V2
 from .toys_seed import SmallSeed
 from .toys_sequence import ToySound, ToyWords
+from .toys_speechtokenizer import SmallSpeechTokenizer
+from .toys_units import SmallUnits, SmallWavLmUnits
 from .toys_visual import SmallMatryoshka, SmallTokenFlex, SmallTokenShuffle, SmallVisualTransformer
+from .toys_wavtokenizer import SmallWavTokenizer
 
 TOYS: dict[str, type[NeuralTokenizer]] = {
     "toy-kl": ToyKL,
@@ -54,6 +62,20 @@ TOYS: dict[str, type[NeuralTokenizer]] = {
     "small-ta-titok-kl": SmallTaTiTokKl,
     "textok": SmallTexTok,
     "small-textok-vq": SmallTexTokVq,
+    "mimi": SmallMimi,
+    "dac": SmallDac,
+    "snac": SmallSnac,
+    "small-windowed-snac": SmallWindowedSnac,
+    "speechtokenizer": SmallSpeechTokenizer,
+    "wavtokenizer": SmallWavTokenizer,
+    "bigcodec": SmallBigCodec,
+    "xcodec2": SmallXCodec2,
+    "encodec": SmallEncodec,
+    "small-segmented-encodec": SmallSegmentedEncodec,
+    "s3tokenizer": SmallS3,
+    "small-s3tokenizer-v2": SmallS3V2,
+    "units": SmallUnits,
+    "small-wavlm-units": SmallWavLmUnits,
 }
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from . import catalogue, jobs
 from .facts import Facts
+from .media import evaluation
 from .report import print_table
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -116,6 +117,27 @@ def _parser() -> argparse.ArgumentParser:
         help="tokens, or codebooks, besides all of them (default: 8,32,128 tokens; 2,4,8 codebooks)",
     )
     _model_options(reconstruct)
+
+    evaluate = _verb(verbs, "eval", "text tokenizers side by side over languages", _eval)
+    evaluate.add_argument(
+        "inputs",
+        nargs="+",
+        type=Path,
+        help="a file for each language, or folders with a file or folder for each",
+    )
+    evaluate.add_argument(
+        "--tokenizer",
+        action="append",
+        metavar="NAME",
+        help=f"a name, Hub id, folder or file, repeatable (default: bytes and {catalogue.DEFAULT['text']})",
+    )
+    evaluate.add_argument(
+        "--reference",
+        metavar="LANGUAGE",
+        help="the inputs are the same text: costs relative to this language's",
+    )
+    evaluate.add_argument("--limit-bytes", type=_count, help="read only so much of each language")
+    evaluate.add_argument("--out", type=Path, help="folder for a chart and the numbers")
 
     usage = _verb(verbs, "usage", "how well .tok files use their codebooks, level by level", _usage)
     usage.add_argument("inputs", nargs="+", type=Path, help=".tok files, or folders to search through")
@@ -259,6 +281,10 @@ def _decode(options: argparse.Namespace) -> int:
 
 def _reconstruct(options: argparse.Namespace) -> int:
     return jobs.reconstruct_files(options)
+
+
+def _eval(options: argparse.Namespace) -> int:
+    return evaluation("text")(options)
 
 
 def _usage(options: argparse.Namespace) -> int:

@@ -12,15 +12,17 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from . import catalogue
 from .optional import require
 
 OK, FAILED = 0, 1
 _MODULES = {"image": ("image.training:ImageTraining", "image.data:ImageFolderData")}
+_TEXT = "text.fit:main"
 _LAST = "last"
 
 
@@ -31,6 +33,8 @@ def main(argv: Sequence[str]) -> int:
     mistake in the command or the recipe. Checkpoints, logs and the whole recipe go to `out`/training;
     `--ckpt_path last` goes on from there.
     """
+    if (fit_text := _text_fit(argv)) is not None:
+        return fit_text(argv)
     try:
         require("lightning.pytorch", "train")
         require("jsonargparse", "train")
@@ -51,6 +55,23 @@ def main(argv: Sequence[str]) -> int:
         print(f"tokenzoo: {error}", file=sys.stderr)
         return FAILED
     return OK
+
+
+def _text_fit(argv: Sequence[str]) -> Callable[[Sequence[str]], int] | None:
+    """The `main` of text/fit.py when the recipe is for a text tokenizer, which needs no Lightning."""
+    import yaml
+
+    for option, value in zip(argv, [*argv[1:], ""], strict=True):
+        name, _, joined = option.partition("=")
+        if name != "--config":
+            continue
+        try:
+            recipe = yaml.safe_load(Path(joined or value).read_text(encoding="utf-8"))
+            family = catalogue.FAMILIES.get(recipe["model"]["tokenizer_type"], "")
+        except (OSError, yaml.YAMLError, TypeError, KeyError, UnicodeDecodeError):
+            return None  # whoever reads it next says what is wrong
+        return _resolve(_TEXT) if family.startswith("text.") else None
+    return None
 
 
 def _command_line(argv: list[str]) -> Any:
@@ -102,7 +123,7 @@ def _command_line(argv: list[str]) -> Any:
     )
 
 
-def _resolve(path: str) -> type:
+def _resolve(path: str) -> Any:
     module, name = path.split(":")
     return getattr(import_module(f"..{module}", __package__), name)
 

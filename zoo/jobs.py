@@ -8,6 +8,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,9 +136,7 @@ def encode_files(options: Namespace) -> int:
             else:
                 report.done(found[index][0], target, tokens=int(single.lengths[0]), bytes=size)
 
-    _in_batches(
-        [path for path, _ in found], lambda path: tokenizer.preprocess(files.read(path)), run, options, report
-    )
+    _in_batches([path for path, _ in found], partial(_item, tokenizer, files), run, options, report)
     return report.finish("encoded")
 
 
@@ -201,7 +200,7 @@ def reconstruct_files(options: Namespace) -> int:
     items: list[Any] = []
     for (path, _), name in zip(found, names, strict=True):
         try:
-            items.append(tokenizer.preprocess(files.read(path)))
+            items.append(_item(tokenizer, files, path))
             kept_names.append(name)
         except _BAD_INPUT as error:
             report.failed(path, error)
@@ -367,6 +366,14 @@ def _fresh(path: Path, taken: dict[Path, int]) -> Path:
     """`path`, or `path` with a number when this job has used it already."""
     taken[path] = taken.get(path, 0) + 1
     return path if taken[path] == 1 else _fresh(path.with_stem(f"{path.stem}-{taken[path]}"), taken)
+
+
+def _item(tokenizer: Tokenizer, files: Medium, path: Path) -> Any:
+    """What is in a file, preprocessed; a sound that is no good to the model fails alone, not its batch."""
+    item = tokenizer.preprocess(files.read(path))
+    if tokenizer.facts.modality == "audio":
+        tokenizer.check_signal(item[None])  # pyright: ignore[reportAttributeAccessIssue]
+    return item
 
 
 def _in_batches(

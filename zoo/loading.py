@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from ..checkpoints.error import CheckpointError
 from . import catalogue
 from .facts import Facts
+from .text_sources import open_text
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from ..checkpoints.files import Checkpoint
+    from ..checkpoints.onnx import Onnx
+    from ..checkpoints.pickles import Pickle
     from .neural import NeuralTokenizer
 
 FORMAT_VERSION = 1
 # What config.json says beside the fields of the configuration dataclass.
-_ENVELOPE = ("tokenizer_type", "format_version", "name", "licence", "provenance")
+ENVELOPE = ("tokenizer_type", "format_version", "name", "licence", "provenance")
 
 _PACKAGE = package_files(__name__.partition(".")[0])
 _log = logging.getLogger("tokenzoo")
@@ -46,7 +49,8 @@ class _Found:
 def load(
     name: str | os.PathLike[str], *, revision: str | None = None, device: str = "cpu", dtype: Any = None
 ) -> Tokenizer:
-    """The tokenizer of a catalogue name, a Hub id "owner/repo" or "owner/repo@revision", or a folder.
+    """The tokenizer of a catalogue name, a Hub id "owner/repo" or "owner/repo@revision", a folder, or a file
+    that holds a vocabulary of text (tokenizer.json, tiktoken ranks, a sentencepiece model, GGUF).
 
     revision  branch, tag or sha on the Hub
     device    any torch device; text tokenizers without weights ignore it
@@ -70,6 +74,9 @@ def load(
         if revision is not None:
             raise ValueError(f"{row.name} is built in and has no revision; leave revision out")
         return catalogue.family(row.family)()
+    if (text := open_text(name, revision, row)) is not None:
+        _tell_licence(text.stated, row)
+        return text
     found = _from_row(row, revision) if row is not None else _from_source(name, revision)
     tokenizer = build(found.tokenizer_type, found.config)
     if _is_neural(tokenizer):
@@ -87,21 +94,23 @@ def _tell_licence(facts: Facts, row: catalogue.Row | None) -> None:
 
 
 def load_file(path: str | os.PathLike[str], like: str) -> Tokenizer:
-    """The tokenizer in one weights file of an official layout, a `.safetensors` or a pickle.
+    """The tokenizer in one weights file of an official layout, a `.safetensors`, a pickle or an `.onnx`.
 
     like  catalogue name that says which model it is, since a bare file does not
 
-    Naming the file vouches for it; a pickle is still read with weights_only, and cached as safetensors.
+    Naming the file vouches for it; a pickle is still read with weights_only, and cached as safetensors. For
+    units the file holds the centres, and the encoder is fetched.
     """
-    from ..checkpoints.files import read_folder
-    from ..checkpoints.pickles import PICKLE_SUFFIXES, Pickle
+    from ..checkpoints.files import Checkpoint, read_folder
 
     row, path = catalogue.find(like), Path(path)
     if row is None or row.config is None:
         raise ValueError(f"{like!r} is no official model; known: {', '.join(_official_names())}")
-    weights = Pickle(path.name, row.part, row.allowed) if path.suffix in PICKLE_SUFFIXES else path.name
-    checkpoint = read_folder(path.parent, config_file=None, weights=weights)
-    tokenizer = build(*read_yaml(row.config))
+    tokenizer: Any = build(*read_yaml(row.config))
+    if hasattr(tokenizer, "assemble"):  # the file is one of several parts (units)
+        checkpoint = Checkpoint({}, tokenizer.assemble(path), str(path.parent), None, path.parent, path.name)
+    else:
+        checkpoint = read_folder(path.parent, config_file=None, weights=_weights_of(row, path.name))
     if _is_neural(tokenizer):
         _fill(tokenizer, _official(row, checkpoint), "cpu", None)
     _tell_licence(tokenizer.facts, row)
@@ -127,7 +136,7 @@ def read_yaml(name: str) -> tuple[str, dict[str, Any]]:
     text = (_PACKAGE / "configs" / name).read_text(encoding="utf-8")
     fields = yaml.safe_load(text)
     tokenizer_type = fields.pop("tokenizer_type")
-    return tokenizer_type, {key: value for key, value in fields.items() if key not in _ENVELOPE}
+    return tokenizer_type, {key: value for key, value in fields.items() if key not in ENVELOPE}
 
 
 def save(
@@ -152,9 +161,11 @@ def save(
     tensors = tokenizer.state_dict() if _is_neural(tokenizer) else {}
     # The card tells what a reader will load: the fingerprint of the weights as they are stored.
     stored = {n: t.to(dtype) if dtype and t.is_floating_point() else t for n, t in tensors.items()}
-    told = facts.to_dict() | {"fingerprint": _fingerprint(tokenizer, stored)}
+    fingerprint = _fingerprint(tokenizer, stored) if _is_neural(tokenizer) else facts.fingerprint
+    told = facts.to_dict() | {"fingerprint": fingerprint}
     card = model_card(told, provenance=envelope["provenance"])
-    write_folder(folder, envelope | tokenizer.config.to_dict(), tensors, card, dtype=dtype)
+    config = envelope | tokenizer.config.to_dict()
+    write_folder(folder, config, tensors, card, dtype=dtype, extra_files=tokenizer.files())
 
 
 def _from_row(row: catalogue.Row, revision: str | None) -> _Found:
@@ -166,7 +177,6 @@ def _from_row(row: catalogue.Row, revision: str | None) -> _Found:
         folder = Path(str(_PACKAGE / "checkpoints" / "bundled" / row.bundled))
         return _understand(read_folder(folder, source=row.name))
     from ..checkpoints.hub import read_repo
-    from ..checkpoints.pickles import PICKLE_SUFFIXES, Pickle
 
     if row.download is not None:
         raise ValueError(
@@ -175,10 +185,24 @@ def _from_row(row: catalogue.Row, revision: str | None) -> _Found:
         )
     if row.repo is None or row.config is None:
         raise ValueError(f"the catalogue row of {row.name} lacks a repository or a configuration")
-    pickled = row.file.endswith(PICKLE_SUFFIXES)
-    weights = Pickle(row.file, row.part, row.allowed) if pickled else row.file
+    weights = _weights_of(row, row.file)
     # The configuration is ours, tested against the official manifest; not every repository has a config.json.
     return _official(row, read_repo(row.repo, revision, config_file=None, weights=weights))
+
+
+def _weights_of(row: catalogue.Row, file: str) -> str | Pickle | Onnx:
+    """How this file of a row is read: by its suffix."""
+    from ..checkpoints.onnx import ONNX_SUFFIX, Onnx
+    from ..checkpoints.pickles import PICKLE_SUFFIXES, Pickle
+
+    if file.endswith(PICKLE_SUFFIXES):
+        return Pickle(file, row.part, row.allowed)
+    if file.endswith(ONNX_SUFFIX):
+        tensors_of = getattr(catalogue.converter(row.converter) if row.converter else None, "from_onnx", None)
+        if tensors_of is None:
+            raise ValueError(f"{row.name} is not published as ONNX: give a safetensors file or a pickle")
+        return Onnx(file, tensors_of)
+    return file
 
 
 def _official(row: catalogue.Row, checkpoint: Checkpoint) -> _Found:
@@ -224,7 +248,7 @@ def _understand(checkpoint: Checkpoint) -> _Found:
     place = {"source": checkpoint.source, "revision": checkpoint.revision, "file": "config.json"}
     stored_name = None
     if "tokenizer_type" in config:
-        envelope = {key: config.pop(key, None) for key in _ENVELOPE}
+        envelope = {key: config.pop(key, None) for key in ENVELOPE}
         version = envelope["format_version"]
         if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
             raise CheckpointError(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ _HOMES = {
     "audio": "audio.audio_files:AudioFiles",
     "text": "text.text_files:TextFiles",
 }
+_EVALUATIONS = {"text": "text.evaluate:evaluate_files"}
 
 
 @dataclass(frozen=True)
@@ -84,5 +86,14 @@ def medium(modality: str) -> Medium:
     """The files of a modality; ValueError for one that has no command line yet."""
     if modality not in _HOMES:
         raise ValueError(f"the command line does not handle {modality} files yet; use Python")
-    module, name = _HOMES[modality].split(":")
-    return getattr(importlib.import_module(f"..{module}", __package__), name)()
+    return _resolve(_HOMES[modality])()
+
+
+def evaluation(modality: str) -> Callable[[Namespace], int]:
+    """What `tokenzoo eval` runs for a modality: from its options to the exit code."""
+    return _resolve(_EVALUATIONS[modality])
+
+
+def _resolve(home: str) -> Any:
+    module, name = home.split(":")
+    return getattr(importlib.import_module(f"..{module}", __package__), name)

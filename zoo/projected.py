@@ -54,10 +54,12 @@ class ProjectedQuantizer(Quantizer):
             quantized = self.inner(_project(self.project_in, latents), generator=generator, **told)
             return replace(quantized, latents=self._widen(quantized.latents, quantized.values))
 
-    def encode(self, latents: Tensor, *, generator: Chance = None) -> Tensor:
+    def encode(self, latents: Tensor, *, keep: int | None = None, generator: Chance = None) -> Tensor:
+        """keep: how many codebooks to compute, for an inner quantizer that takes it; None: all."""
         self._check_latents(latents)
+        told = {} if keep is None else {"keep": keep}
         with without_autocast(latents.device):
-            return self.inner.encode(_project(self.project_in, latents), generator=generator)
+            return self.inner.encode(_project(self.project_in, latents), generator=generator, **told)
 
     def decode(self, values: Tensor) -> Tensor:
         with without_autocast(values.device):

@@ -41,19 +41,20 @@ def stamped(
         raise ValueError(f"{int(lengths.max())} tokens: {facts.name} decodes at most {facts.max_tokens}")
     device, width = rows.device, rows.shape[1]
     lengths = lengths.to(device)
-    extents = tokenizer.default_extents(lengths) if extents is None else _integers(extents, "extents")
+    if durations is not None:
+        durations = _per_token(durations, "durations", lengths, width).to(device)
+    if extents is None:
+        extents = tokenizer.default_extents(_positions_of(lengths, durations))
     tokens = Tokens(
         values=rows,
         lengths=lengths,
-        extents=extents.to(device),
+        extents=_integers(extents, "extents").to(device),
         facts=facts,
         positions=None
         if positions is None
         else _per_token(positions, "positions", lengths, width).to(device),
         scales=None if scales is None else _scales(scales).to(device),
-        durations=None
-        if durations is None
-        else _per_token(durations, "durations", lengths, width).to(device),
+        durations=durations,
         captions=None if captions is None else check_captions(captions, facts),
     )
     tokens = tokens._zero_padding()
@@ -63,11 +64,12 @@ def stamped(
 
 
 def check_lengths(tokenizer: Tokenizer, tokens: Tokens) -> None:
-    """ValueError unless every item has the tokens its extent takes; fewer pass where the tokenizer is nested
-    along tokens or adaptive."""
+    """ValueError unless every item has the tokens its extent takes, each as often as its duration says; fewer
+    pass where the tokenizer is nested along tokens or adaptive."""
     facts = tokenizer.facts
     may_be_short = facts.may_be_short
-    for length, extent in {*zip(tokens.lengths.tolist(), map(tuple, tokens.extents.tolist()), strict=True)}:
+    counts = _positions_of(tokens.lengths, tokens.durations)
+    for length, extent in {*zip(counts.tolist(), map(tuple, tokens.extents.tolist()), strict=True)}:
         expected = tokenizer.num_tokens(extent)
         if length > expected or (length < expected and not may_be_short):
             raise ValueError(
@@ -77,6 +79,14 @@ def check_lengths(tokenizer: Tokenizer, tokens: Tokens) -> None:
             )
         if 0 < length < expected and not facts.is_adaptive:
             facts.check_keep(length)
+
+
+def _positions_of(lengths: Tensor, durations: Tensor | None) -> Tensor:
+    """(B,) how many tokens an item has when each is repeated as its duration says."""
+    if durations is None:
+        return lengths
+    there = torch.arange(durations.shape[-1], device=durations.device) < lengths[:, None]
+    return (durations * there).sum(dim=-1)
 
 
 def check_values(tokens: Tokens) -> None:

@@ -83,6 +83,10 @@ class Tokenizer(ABC):
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write config.json, weights and README.md; a failed save leaves what was there."""
 
+    def files(self) -> dict[str, bytes]:
+        """What a saved folder holds besides config.json, weights and README.md, by name."""
+        return {}
+
     def push_to_hub(
         self, repo: str, *, private: bool = False, token: str | None = None, message: str | None = None
     ) -> str:
