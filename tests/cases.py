@@ -25,7 +25,8 @@ FACTS: dict[str, Facts] = {
     **{name: toy.config_type().facts() for name, toy in TOYS.items()},
 }
 NAMES = list(FACTS)
-NEURAL = [name for name in NAMES if name != "bytes"]
+# Text is bytes and vocabularies, but for the toys that learn words.
+NEURAL = [name for name in NAMES if name in TOYS or FACTS[name].modality != "text"]
 NESTED_TOKENS = [name for name in NAMES if FACTS[name].nested == "tokens"]
 DECODING = [name for name in NAMES if FACTS[name].has_decoder]
 # Those that find their own number of tokens are asked by the tests of their family.

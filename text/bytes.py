@@ -70,7 +70,7 @@ class ByteTokenizer(Tokenizer):
 
     def encode_ids(self, text: str | bytes) -> list[int]:
         """The bytes of one text; ValueError for a str with lone surrogates, which UTF-8 cannot hold."""
-        return list(_as_bytes(text))
+        return list(as_bytes(text))
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         """The inverse; a homomorphism: decode_bytes(a + b) = decode_bytes(a) + decode_bytes(b)."""
@@ -78,7 +78,7 @@ class ByteTokenizer(Tokenizer):
 
     def offsets(self, text: str | bytes) -> list[tuple[int, int]]:
         """Start and end byte of every token."""
-        return [(start, start + 1) for start in range(len(_as_bytes(text)))]
+        return [(start, start + 1) for start in range(len(as_bytes(text)))]
 
     @property
     def specials(self) -> dict[str, int]:
@@ -100,9 +100,9 @@ class ByteTokenizer(Tokenizer):
             raise TypeError("text is a single string: expected a list of them")
         if keep is not None:
             self.facts.check_keep(keep)
-        items = [_as_bytes(self.preprocess(item)) for item in signal]
+        items = [as_bytes(self.preprocess(item)) for item in signal]
         if extents is not None:
-            items = [item[:size] for item, size in zip(items, _sizes(extents, items), strict=True)]
+            items = [item[:size] for item, size in zip(items, sizes_of(extents, items), strict=True)]
         sizes = torch.tensor([[len(item)] for item in items], dtype=torch.int64).reshape(len(items), 1)
         tokens = self.stamp([list(item) for item in items], extents=sizes) if items else _empty(self)
         return tokens if keep is None else tokens.keep(keep)
@@ -128,7 +128,7 @@ class ByteTokenizer(Tokenizer):
         save(self, folder)
 
 
-def _as_bytes(text: str | bytes) -> bytes:
+def as_bytes(text: str | bytes) -> bytes:
     if isinstance(text, bytes):
         return text
     try:
@@ -139,7 +139,7 @@ def _as_bytes(text: str | bytes) -> bytes:
         ) from error
 
 
-def _sizes(extents: Tensor, items: Sequence[bytes]) -> list[int]:
+def sizes_of(extents: Tensor, items: Sequence[bytes]) -> list[int]:
     """Bytes to read of each item: extents (B, 1)."""
     if tuple(extents.shape) != (len(items), 1) or extents.is_floating_point():
         raise ValueError(f"extents have shape {tuple(extents.shape)}: expected integers ({len(items)}, 1)")
