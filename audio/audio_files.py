@@ -16,6 +16,7 @@ from ..zoo.media import Comparison, Medium
 from ..zoo.optional import require
 from ..zoo.page import PAGE_ROWS, Cell, draw_page
 from ..zoo.tokenizer import NoDecoder, Tokenizer
+from ..zoo.tokens import Tokens
 from ..zoo.tokfile import payload_bytes
 from .metrics import si_sdr, spectral_distance
 from .spectrogram import magnitudes, spectrogram_image
@@ -69,7 +70,7 @@ class AudioFiles(Medium):
                 sound = kept.crop(tokenizer.decode(kept))[0].cpu()
                 file = out / (f"{name}.wav" if keep is None else f"{name}-keep{keep}.wav")
                 self.write(sound, file, tokenizer.facts)
-                row = _score(name, sound, item, int(kept.lengths[0]), kept.codebook_sizes, tokenizer.facts)
+                row = _score(name, keep, sound, item, kept)
                 rows.append(row)
                 cells.append(_cell(row, sound, len(kept.codebook_sizes), loudest))
             if len(page) < PAGE_ROWS:
@@ -78,9 +79,8 @@ class AudioFiles(Medium):
         return rows
 
 
-def _score(
-    name: str, sound: Tensor, item: Tensor, tokens: int, sizes: tuple[int, ...], facts: Facts
-) -> Comparison:
+def _score(name: str, keep: int | None, sound: Tensor, item: Tensor, kept: Tokens) -> Comparison:
+    facts, tokens, sizes = kept.facts, int(kept.lengths[0]), kept.codebook_sizes
     size = payload_bytes(tokens, sizes) if sizes else 4 * tokens * (facts.latent_dim or 0)
     seconds = item.shape[-1] / (facts.sample_rate_hz or 1)
     scores = {
@@ -89,7 +89,7 @@ def _score(
         "SI-SDR dB": float(si_sdr(sound[None], item[None])[0]),
         "spectrum dB": float(spectral_distance(sound[None], item[None])[0]),
     }
-    return Comparison(name, tokens, size, scores)
+    return Comparison(name, keep, tokens, size, scores)
 
 
 def _cell(row: Comparison, sound: Tensor, codebooks: int, loudest: float) -> Cell:

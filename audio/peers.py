@@ -1,8 +1,9 @@
 """Our codecs beside the official packages on the same weights: `python -m tokenzoo.audio.peers`.
 
 Whichever of `encodec`, `dac` (descript-audio-codec) and `snac` is installed is built at full size with random
-weights, which ours takes over through its converter; both run in turns in this process, one thread. Prints
-seconds of processor time, the ratio (above 1: ours is faster) and how many ids agree. No peer is a dependency.
+weights, which ours takes over through its converter; both run in turns in this process, in one thread.
+Prints seconds of processor time, the ratio (above 1: ours is faster) and how many ids agree. None of them is
+a dependency.
 """
 
 from __future__ import annotations
@@ -166,7 +167,9 @@ def table(rows: Sequence[Comparison]) -> str:
         "|---|---:|---:|---:|---:|",
     ]
     for row in rows:
-        times = [f"{mine:.2f} s, {other:.2f} s, {other / mine:.2f}" for mine, other in (row.encode, row.decode)]
+        times = [
+            f"{mine:.2f} s, {other:.2f} s, {other / mine:.2f}" for mine, other in (row.encode, row.decode)
+        ]
         cells = [f"`{row.name}`", f"{row.sound_seconds:g} s", *times, f"{100 * row.agreement:.3f} %"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

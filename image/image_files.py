@@ -77,11 +77,13 @@ def _compare(
             kept = tokenizer.encode(list(items), keep=keep) if shorter else tokens.keep(keep)
         images = [image.cpu() for image in kept.crop(tokenizer.decode(kept))]
         for i, (image, item) in enumerate(zip(images, items, strict=True)):
-            compared[i].append((_score(names[i], image, item, kept, i), image))
+            compared[i].append((_score(names[i], keep, image, item, kept, i), image))
     return compared
 
 
-def _score(name: str, image: Tensor, item: Tensor, tokens: Tokens, index: int) -> Comparison:
+def _score(
+    name: str, keep: int | None, image: Tensor, item: Tensor, tokens: Tokens, index: int
+) -> Comparison:
     count = int(tokens.lengths[index])
     float_bytes = 4 * tokens.values.shape[-1]
     size = payload_bytes(count, tokens.codebook_sizes) if tokens.is_discrete else count * float_bytes
@@ -92,7 +94,7 @@ def _score(name: str, image: Tensor, item: Tensor, tokens: Tokens, index: int) -
         "PSNR dB": float(psnr(seen, item[None])[0]),
         "SSIM": float(ssim(seen, item[None])[0]),
     }
-    return Comparison(name, count, size, scores)
+    return Comparison(name, keep, count, size, scores)
 
 
 def _cell(compared: tuple[Comparison, Tensor]) -> Cell:

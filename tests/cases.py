@@ -11,18 +11,23 @@ from torch import Generator, Tensor
 
 import tokenzoo
 from tokenzoo import Facts, NeuralTokenizer, NoDecoder, Tokenizer, Tokens
+from tokenzoo.text.plain import PlainConfig
 from tokenzoo.zoo import catalogue
 
 from .test_titok import CONFIGS, make
+from .text_samples import small
 from .toys import TOYS, build_toy
 
 LOADABLE = {row.name: row.facts for row in catalogue.rows() if row.repo is row.download is None}
 # Official families whose weights are not here, small and random.
 SMALL = {f"small-titok-{kind}": CONFIGS[kind] for kind in ("nested", "painting", "continuous")}
+# A byte-level BPE trained on this repository.
+SMALL_TEXT = "small-text"
 FACTS: dict[str, Facts] = {
     **LOADABLE,
     **{name: config.facts() for name, config in SMALL.items()},
     **{name: toy.config_type().facts() for name, toy in TOYS.items()},
+    SMALL_TEXT: replace(PlainConfig(1200, is_lossless=True).facts(), name=SMALL_TEXT),
 }
 NAMES = list(FACTS)
 # Text is bytes and vocabularies, but for the toys that learn words.
@@ -41,6 +46,8 @@ def tokenizer_of(name: str) -> Tokenizer:
     if name not in _loaded:
         if name in SMALL:
             _loaded[name] = make(SMALL[name])
+        elif name == SMALL_TEXT:
+            _loaded[name] = small()
         else:
             _loaded[name] = build_toy(name) if name in TOYS else tokenzoo.load(name)
     return _loaded[name]

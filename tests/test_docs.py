@@ -9,7 +9,7 @@ import tokenzoo
 
 from .toys import build_toy
 
-PAGES = ["quantizers.md", "kernels.md", "image.md"]
+PAGES = ["quantizers.md", "kernels.md", "image.md", "text_measures.md"]
 # What stands in for official models, whose weights are not here.
 SMALL = {
     "flextok-d12-d12": "flextok",

@@ -15,7 +15,9 @@ CORPUS = Corpus.of_texts(english()[:12])
 LANGUAGES = Corpus.of_texts({name: parallel()[name][:60] for name in ("de", "el", "en", "ja")})
 TRAINERS = {
     "bpe": lambda folder: train_bpe.train(CORPUS, 400, folder=folder, progress=False),
-    "superbpe": lambda folder: train_superbpe.train(CORPUS, 400, transition=340, folder=folder, progress=False),
+    "superbpe": lambda folder: train_superbpe.train(
+        CORPUS, 400, transition=340, folder=folder, progress=False
+    ),
     "scaffold": lambda folder: train_scaffold.train(CORPUS, 400, folder=folder, progress=False),
     "lz": lambda folder: train_lz.train(CORPUS, 330, sample_bytes=2000, folder=folder, progress=False),
     "parity": lambda folder: train_parity.train(
@@ -64,7 +66,9 @@ def test_a_log_of_another_training(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is the log of another training: its corpus or settings differ"):
         train_bpe.train(CORPUS, 300, min_frequency=3, folder=tmp_path, progress=False)
     longer = train_bpe.train(CORPUS, 320, folder=tmp_path, progress=False)
-    assert longer == train_bpe.train(CORPUS, 320, progress=False), "a larger vocabulary goes on from a smaller"
+    assert longer == train_bpe.train(CORPUS, 320, progress=False), (
+        "a larger vocabulary goes on from a smaller"
+    )
     log = tmp_path / "merges.log"
     log.write_text(log.read_text().splitlines()[0] + "\na b c\n")
     with pytest.raises(ValueError, match="is no log of merges"):
@@ -72,7 +76,9 @@ def test_a_log_of_another_training(tmp_path: Path) -> None:
 
 
 def test_a_vocabulary_smaller_than_the_alphabet() -> None:
-    with pytest.raises(ValueError, match=r"vocab_size=257: expected at least 258, the 256 bytes and 2 specials"):
+    with pytest.raises(
+        ValueError, match=r"vocab_size=257: expected at least 258, the 256 bytes and 2 specials"
+    ):
         MergeRun(257, identity=[], specials=["<a>", "<b>"])
     assert len(train_bpe.train(CORPUS, 256, progress=False)) == 256
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,7 +15,12 @@ from tokenzoo.text.pretokenizers import PreTokenizer
 
 from .real_text import english
 
-CORPORA = st.dictionaries(st.binary(min_size=0, max_size=12).map(lambda b: bytes(97 + x % 3 for x in b)), st.integers(1, 5), min_size=1, max_size=12)
+CORPORA = st.dictionaries(
+    st.binary(min_size=0, max_size=12).map(lambda b: bytes(97 + x % 3 for x in b)),
+    st.integers(1, 5),
+    min_size=1,
+    max_size=12,
+)
 ORDERS = {
     "ids": lambda pieces, pair: tuple(-each for each in pair),
     "text": lambda pieces, pair: (pieces[pair[0]], pieces[pair[1]]),
@@ -32,7 +38,7 @@ def byte_pieces() -> list[bytes]:
 def pairs_of(words: dict[tuple[int, ...], int]) -> Counter[tuple[int, int]]:
     counts: Counter[tuple[int, int]] = Counter()
     for word, count in words.items():
-        for pair in zip(word, word[1:], strict=False):
+        for pair in pairwise(word):
             counts[pair] += count
     return counts
 
@@ -60,7 +66,9 @@ def by_definition(corpus: dict[bytes, int], tie: str, steps: int, least: int):
             counts.update({pair: times * count for pair, times in pairs_of({word: 1}).items()})
         if not counts or max(counts.values()) < least:
             break
-        pair = max(counts, key=lambda pair: (counts[pair], ORDERS[tie](pieces, pair), tuple(-x for x in pair)))
+        pair = max(
+            counts, key=lambda pair: (counts[pair], ORDERS[tie](pieces, pair), tuple(-x for x in pair))
+        )
         product = find_or_add(pieces, pieces[pair[0]] + pieces[pair[1]])
         merges.append((*pair, product))
         words = [(joined(word, pair, product), count) for word, count in words]
@@ -148,6 +156,12 @@ def test_what_is_refused_or_rare_is_never_best() -> None:
     assert pair is not None and (pair.left, pair.right, pair.count) == (ord("c"), ord("d"), 3)
     state.merge(pair.left, pair.right, 256)
     assert state.best() is None
+
+
+def test_one_byte_over_and_over_makes_no_endless_pieces() -> None:
+    pieces = byte_pieces()
+    grown(PairMerges.of_words({b"a" * 100_000: 1}, pieces), pieces, 100)
+    assert max(map(len, pieces)) == 1024
 
 
 def test_a_piece_made_in_two_ways_is_counted_whole() -> None:

@@ -6,7 +6,15 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tokenzoo.text import train_bpe, train_kl3m, train_library, train_lz, train_parity, train_scaffold, train_superbpe
+from tokenzoo.text import (
+    train_bpe,
+    train_kl3m,
+    train_library,
+    train_lz,
+    train_parity,
+    train_scaffold,
+    train_superbpe,
+)
 from tokenzoo.text.corpus import Corpus
 from tokenzoo.text.plain import PlainTokenizer
 from tokenzoo.text.pretokenizers import PreTokenizer
@@ -108,13 +116,16 @@ def test_scaffolds_are_never_yielded_and_the_rest_is_used_more_evenly() -> None:
     least = min(trained[each] for each in range(256, 2000))
     rare = sum(plainly[each] < least for each in range(256, 2000))
     assert rare > 100 and min(plainly[each] for each in range(256, 2000)) < least / 10
-    unseen = [sum(frequencies(each, HELD_OUT)[i] < 2 for i in range(256, 2000)) for each in (tokenizer, plain)]
+    held_out = [frequencies(each, HELD_OUT) for each in (tokenizer, plain)]
+    unseen = [sum(counts[each] < 2 for each in range(256, 2000)) for counts in held_out]
     assert unseen[0] < unseen[1]
 
 
 def test_a_scaffold_that_the_queue_falls_to_is_a_piece_again() -> None:
     texts = ["abc " * 10 + "ab " * 4 + "xy " * 6]
-    with_scaffold = train_scaffold.train(Corpus.of_texts(texts), 258, pretokenizer=PreTokenizer("gpt2"), progress=False)
+    with_scaffold = train_scaffold.train(
+        Corpus.of_texts(texts), 258, pretokenizer=PreTokenizer("gpt2"), progress=False
+    )
     assert b"ab" not in [with_scaffold.pieces[each] for each in range(258)]
     assert [with_scaffold.pieces[each] for each in with_scaffold.unused] != []
 
@@ -169,7 +180,9 @@ def test_a_window_and_ratios_keep_a_language_back() -> None:
 
 def test_a_language_without_pairs_is_passed_over() -> None:
     corpus = Corpus.of_texts({"a": ["xyz"], "b": ["ab ab ab abc abc"]})
-    vocab = train_parity.train(corpus, 259, parallel=corpus, pretokenizer=PreTokenizer("gpt2"), progress=False)
+    vocab = train_parity.train(
+        corpus, 259, parallel=corpus, pretokenizer=PreTokenizer("gpt2"), progress=False
+    )
     assert vocab.pieces[256:] == (b"ab", b" ab", b" abc")
 
 
@@ -221,13 +234,17 @@ def test_the_domain_recipe_has_its_custom_pieces_as_single_tokens() -> None:
         ids = tokenizer.encode_ids(f"see{piece}see")
         assert vocab.pieces[ids[1]] == piece.encode(), piece
     plain = PlainTokenizer.of(train_bpe.train(ENGLISH, 2048, progress=False))
-    legal = "See 42 U.S.C. § 1983; Smith v. Jones, 461 F.3d 11 (1999), 12 S. Ct. 4.\n\n\n    <td>Fed. Reg.</td>"
+    legal = (
+        "See 42 U.S.C. § 1983; Smith v. Jones, 461 F.3d 11 (1999), 12 S. Ct. 4.\n\n\n    <td>Fed. Reg.</td>"
+    )
     assert tokenizer.count(legal) < 0.8 * plain.count(legal)
     assert tokenizer.decode_bytes(tokenizer.encode_ids(legal)) == legal.encode()
 
 
 def test_the_domain_recipe_pads_and_says_when_custom_pieces_do_not_fit() -> None:
-    vocab = train_kl3m.train_domain(Corpus.of_texts(["aa aa " * 20]), 1000, custom=["§ §"], pad=True, progress=False)
+    vocab = train_kl3m.train_domain(
+        Corpus.of_texts(["aa aa " * 20]), 1000, custom=["§ §"], pad=True, progress=False
+    )
     assert len(vocab) == 512 and "<|reserved_0|>" in vocab.specials and b"\xc2\xa7 \xc2\xa7" in vocab.pieces
     with pytest.raises(ValueError, match=r"vocab_size=300 leaves no room for \d+ custom pieces"):
         train_kl3m.train_domain(ENGLISH, 300, progress=False)

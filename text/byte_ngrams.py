@@ -26,8 +26,8 @@ class ByteNgrams:
         if order < 0:
             raise ValueError(f"order={order}: expected 0 or more bytes of context")
         self._order = order
-        # Context -> byte -> how often. The empty start of a word is a context of its own, marked by a None that
-        # is no byte: what begins a word says little about what goes on in one.
+        # Context -> byte -> how often. What begins a word says little about what goes on in one: a context
+        # that reaches back to the start of the word is another.
         counts: dict[tuple[bool, bytes], dict[int, int]] = defaultdict(lambda: defaultdict(int))
         for word, count in words.items():
             for place, byte in enumerate(word):

@@ -1,4 +1,4 @@
-"""A corpus to train on: text by domain (a language, a subject), streamed out of files, never all in memory."""
+"""A corpus to train on: text by domain (a language, a subject), streamed from files, never all in memory."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Place:
 class Corpus:
     """Domains side by side, by name; a corpus without domains of its own has one, named "".
 
-    limit_bytes  how much is read of each domain, from its start, give or take a text; None reads all
+    limit_bytes  how much is read of each domain, from its start; None reads all
     """
 
     domains: Mapping[str, tuple[Source, ...]]
@@ -137,7 +137,9 @@ class Corpus:
         root = Path(folder).expanduser()
         if not root.is_dir():
             raise FileNotFoundError(f"{root}: no such folder to train on")
-        inside = [path for path in sorted(root.iterdir()) if path.is_dir() or path.suffix in TextFiles.suffixes]
+        inside = [
+            path for path in sorted(root.iterdir()) if path.is_dir() or path.suffix in TextFiles.suffixes
+        ]
         return cls.of_files({path.stem: path for path in inside})
 
     @classmethod
@@ -170,10 +172,14 @@ class Corpus:
         for number in range(start.source, len(self.domains[name])):
             offset = start.offset if number == start.source else 0
             for text, after in self.domains[name][number].read(offset):
-                if self.limit_bytes is not None and read >= self.limit_bytes:
-                    return
-                read += len(text.encode())
-                yield name, text, Place(start.domain, number, after, read)
+                encoded = text.encode()
+                read += len(encoded)
+                if self.limit_bytes is None or read <= self.limit_bytes:
+                    yield name, text, Place(start.domain, number, after, read)
+                    continue
+                kept = max(0, self.limit_bytes - read + len(encoded))
+                yield name, encoded[:kept].decode(errors="ignore"), Place(start.domain, number, after, read)
+                return
 
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from ..zoo.optional import require
 from .byte_letters import letters_of
 from .pretokenizers import PreTokenizer
+from .ranks import Ranks
 from .vocab import TextVocab
 
 # tiktoken's regex library gives up (and panics) on white space of a million characters.
@@ -46,23 +47,21 @@ class Engine(Protocol):
 class RankEngine:
     """tiktoken's core over our own ranks.
 
-    ranks  piece of two bytes or more -> place in the order of joining, from `ranks.ranks_of`
+    ranks  which say the same as the merges of the vocabulary
     """
 
     name = "tiktoken"
 
-    def __init__(self, vocab: TextVocab, ranks: Mapping[bytes, int], pretokenizer: PreTokenizer) -> None:
+    def __init__(self, vocab: TextVocab, ranks: Ranks, pretokenizer: PreTokenizer) -> None:
         index = vocab.index
-        ordered = sorted(ranks, key=ranks.__getitem__)
-        own = [index[piece] for piece in ordered]
-        encoder = {piece: index[piece] for piece in (bytes([byte]) for byte in range(256))}
+        alphabet = [bytes([byte]) for byte in range(256)]
+        own = [index[piece] for piece in ranks.joined]
         # To tiktoken rank and id are one number. Ours serve where ids rise with the ranks; elsewhere a table
         # leads back to them.
-        self._ids = None if own == sorted(own) else [*encoder.values(), *own]
-        if self._ids is None:
-            encoder |= zip(ordered, own, strict=True)
-        else:
-            encoder = {piece: place for place, piece in enumerate((*encoder, *ordered))}
+        known = (*alphabet, *ranks.joined, *ranks.whole)
+        rises = own == sorted(own)
+        encoder = {piece: index[piece] if rises else place for place, piece in enumerate(known)}
+        self._ids = None if rises else [index[piece] for piece in known]
         regex = pretokenizer.tiktoken_regex
         core = require("tiktoken._tiktoken", "text").CoreBPE(encoder, {}, regex or r"[\s\S]+")
         self._encode_text: Callable[[str], list[int]] | None = core.encode_ordinary if regex else None
@@ -78,7 +77,7 @@ class RankEngine:
         return found if self._ids is None else [self._ids[each] for each in found]
 
     def encode_piece(self, piece: bytes) -> list[int]:
-        found = self._encode_piece(piece)
+        found = self._encode_piece(piece) if piece else []  # tiktoken panics on nothing
         return found if self._ids is None else [self._ids[each] for each in found]
 
     def _encode_by_pieces(self, text: str) -> list[int]:

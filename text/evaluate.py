@@ -21,7 +21,6 @@ from .corpus import Corpus
 from .dot_chart import draw_dots
 from .measure_boundaries import Encoder
 from .measure_entropy import capacity_utilisation, frequencies, renyi_efficiency
-from .measure_laws import is_right_inverse
 from .measure_length import bytes_per_token, fertility
 from .measure_parallel import gini, premiums, spread
 
@@ -82,7 +81,7 @@ def measure(
         fertility=fertility(texts, ids),
         renyi_efficiency=renyi_efficiency(counts),
         capacity_utilisation=capacity_utilisation(counts, tokenizer.facts.vocab_size),
-        exact=all(is_right_inverse(tokenizer, text) for text in texts),
+        exact=all(_came_back(tokenizer, text, each) for text, each in zip(texts, ids, strict=True)),
     )
 
 
@@ -126,8 +125,6 @@ def evaluate_files(options: Namespace) -> int:
 
     options  inputs, tokenizer (a list of names, or None), reference, limit_bytes, out, json
     """
-    from ..zoo.loading import load
-
     names = options.tokenizer or ["bytes", catalogue.DEFAULT["text"]]
     if options.out is not None and options.out.exists() and not options.out.is_dir():
         raise UsageError(f"--out {options.out} is a file: give a folder")
@@ -136,14 +133,7 @@ def evaluate_files(options: Namespace) -> int:
         corpus = corpus.limited(options.limit_bytes)
     if options.reference is not None and options.reference not in corpus.domains:
         raise UsageError(f"--reference {options.reference}: there are {', '.join(corpus.domains)}")
-    tokenizers: dict[str, EvaluatedTokenizer] = {}
-    for name in dict.fromkeys(names):
-        loaded = load(name)
-        if loaded.facts.modality != "text":
-            raise UsageError(
-                f"--tokenizer {name} is for {loaded.facts.modality}: eval compares text tokenizers"
-            )
-        tokenizers[name] = loaded  # pyright: ignore[reportArgumentType]  # text tokenizers have these methods
+    tokenizers = _load(names)
     rows = evaluate(tokenizers, corpus, reference=options.reference)
     over_all = [] if options.reference is None else summaries(rows)
     told = {"rows": [asdict(row) for row in rows], "summaries": [asdict(each) for each in over_all]}
@@ -170,6 +160,27 @@ def chart(rows: Sequence[Measured], reference: str | None = None) -> Image.Image
     if reference is None:
         return draw_dots(values, order, title="Text in a token", x_title="bytes per token")
     return draw_dots(values, order, title=f"Tokens of the same text, {reference} = 1", x_title="premium")
+
+
+def _load(names: Sequence[str]) -> dict[str, EvaluatedTokenizer]:
+    """By the name that their facts give, or the one given here where two would share it."""
+    from ..zoo.loading import load
+
+    found: dict[str, EvaluatedTokenizer] = {}
+    for name in dict.fromkeys(names):
+        loaded = load(name)
+        facts = loaded.facts
+        if facts.modality != "text":
+            raise UsageError(f"--tokenizer {name} is for {facts.modality}: eval compares text tokenizers")
+        label = name if facts.name in found else facts.name
+        found[label] = loaded  # pyright: ignore[reportArgumentType]  # text tokenizers have these methods
+    return found
+
+
+def _came_back(tokenizer: EvaluatedTokenizer, text: str, ids: Sequence[int]) -> bool:
+    """But for the space that some models put first, and take off again for a reader."""
+    told = tokenizer.decode_bytes(ids)
+    return told.removeprefix(b" " if getattr(tokenizer, "drops_first_space", False) else b"") == text.encode()
 
 
 def _with_premiums(rows: Sequence[Measured], reference: str) -> list[Measured]:

@@ -104,6 +104,8 @@ def fit(model: Mapping[str, Any], data: Mapping[str, Any], folder: Path) -> Text
     """
     model = _checked(model, "model", {"tokenizer_type", "trainer", "vocab_size", "identity", "options"})
     identity = _checked(model.get("identity") or {}, "identity", {"name", "licence", "provenance"})
+    if type(model.get("vocab_size")) is not int:
+        raise ValueError(f"vocab_size is {model.get('vocab_size')!r}: expected how many pieces to make")
     trainer = TRAINERS.get(model.get("trainer", ""))
     if trainer is None:
         raise ValueError(f"unknown trainer {model.get('trainer')!r}; known: {', '.join(TRAINERS)}")
@@ -112,7 +114,7 @@ def fit(model: Mapping[str, Any], data: Mapping[str, Any], folder: Path) -> Text
     cut = _cut(trainer, told)
     if "folder" in inspect.signature(train).parameters:
         told["folder"] = folder
-    vocab: TextVocab = train(_corpus(data), model.get("vocab_size"), **trainer.fixed, **told)
+    vocab: TextVocab = train(_corpus(data), model["vocab_size"], **trainer.fixed, **told)
     naming = {"name": identity.get("name") or "text", "licence": identity.get("licence")}
     tokenizer = (
         SegmentedTokenizer(vocab, trainer.segmenter, cut, **naming)
@@ -128,7 +130,9 @@ def _options(train: Callable[..., Any], trainer: Trainer, given: Mapping[str, An
     known = set(inspect.signature(train).parameters) - {"corpus", "vocab_size", "folder", *trainer.fixed}
     told = dict(_checked(given, "options", known))
     if "pretokenizer" in told:
-        told["pretokenizer"] = PreTokenizer(**_checked(told["pretokenizer"], "pretokenizer", _fields(PreTokenizer)))
+        told["pretokenizer"] = PreTokenizer(
+            **_checked(told["pretokenizer"], "pretokenizer", _fields(PreTokenizer))
+        )
     if told.get("window") is not None:
         told["window"] = Window(**_checked(told["window"], "window", _fields(Window)))
     if "parallel" in told:

@@ -1,4 +1,4 @@
-"""Reading as Less-is-Better does: the longest chunk that is known, unless the second longest reads on better."""
+"""Reading as Less-is-Better does: the longest known chunk, unless the second longest reads on better."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def choose(data: bytes, start: int, ranks: Mapping[bytes, int], longest: int) ->
     ranks    known chunks of two bytes or more, and their places in the lexicon; single bytes are unknown
     longest  bytes of a chunk at most
 
-    Both candidates read on greedily until they end at the same place. The second is better when it leaves fewer
-    unknown bytes; or as many, and fewer chunks; or as many of both, and a smaller sum of ranks.
+    Both candidates read on greedily until they end at the same place. The second is better when it leaves
+    fewer unknown bytes; or as many, and fewer chunks; or as many of both, and a smaller sum of ranks.
     """
     candidates = _matches(data, start, ranks, longest)
     if len(candidates) < 2:
@@ -47,7 +47,8 @@ def choose(data: bytes, start: int, ranks: Mapping[bytes, int], longest: int) ->
 
 
 def less_is_better_segmenter(vocab: TextVocab) -> Callable[[bytes], list[int]]:
-    """The ids of a text under a vocabulary whose ids are the order of the lexicon. ValueError without all bytes."""
+    """The ids of a text under a vocabulary whose ids are in the order of the lexicon. ValueError when a
+    byte is missing."""
     if not vocab.covers_bytes:
         raise ValueError("a byte is no piece: a segmenter needs all 256")
     index = vocab.index

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .plain import PlainTokenizer
 from .pretokenizers import PreTokenizer
-from .ranks import merges_of
+from .ranks import Ranks, merges_of
 from .vocab import MAX_PIECES, TextVocab
 
 _MAX_BYTES = 128 * 2**20
@@ -104,7 +104,9 @@ def load_tiktoken(
         tokenizer = PlainTokenizer.of(vocab, pretokenizer, name=name, licence=licence, whole_first=True)
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
-    tokenizer.join_by(ranks)
+    formed = [vocab.pieces[product] for _, _, product in vocab.merges]
+    others = {piece for piece in ranks if len(piece) > 1} - set(formed)
+    tokenizer.join_by(Ranks(tuple(formed), tuple(sorted(others))))
     return tokenizer
 
 

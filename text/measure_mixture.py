@@ -199,14 +199,15 @@ def _bounds(
 ) -> _Bounds:
     """Every merge against the pairs that were most frequent in some domain when it was made."""
     advantages, steps, pairs = [], [], []
+    scale = _PER_BYTES / counts.sizes[:, None]
     with progress_bar(len(merges), "merging", "merge", progress) as bar:
         for step, (left, right, product) in enumerate(merges):
             merged = counts.column((left, right))
-            rates = counts.table * (_PER_BYTES / counts.sizes[:, None])
-            width = min(competitors + 1, rates.shape[1])
-            top = np.unique(np.argpartition(-rates, width - 1, axis=1)[:, :width])
+            table = counts.table
+            width = min(competitors + 1, table.shape[1])
+            top = np.unique(np.argpartition(table, -width, axis=1)[:, -width:])
             top = top[top != merged]
-            advantages.append((rates[:, [merged]] - rates[:, top]).T)
+            advantages.append(((table[:, [merged]] - table[:, top]) * scale).T)
             steps.append(np.full(len(top), step))
             pairs.append(top)
             counts.merge(left, right, product)

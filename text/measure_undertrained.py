@@ -28,16 +28,18 @@ class Candidates:
 def undertrained_candidates(
     vocab: TextVocab, encode: Callable[[str], Sequence[int]], ids: Iterable[Sequence[int]]
 ) -> Candidates:
-    """What the vocabulary alone says, without a model. Specials and holes are left out.
+    """What the vocabulary alone says, without a model. Specials, holes and what is `unused` are left out.
 
     encode  `tokenizer.encode_ids`
     ids     of a sample of the text that the model was trained on, or nearly
+
+    Of WordPiece `unreachable` says nothing: which id a piece has depends on what stands before it.
     """
     seen = {each for sequence in ids for each in sequence}
-    specials = set(vocab.specials.values())
+    hidden = {*vocab.specials.values(), *vocab.unused}
     partial, unreachable, unseen = [], [], []
     for piece_id, piece in enumerate(vocab.pieces):
-        if not piece or piece_id in specials:
+        if not piece or piece_id in hidden:
             continue
         if piece_id not in seen:
             unseen.append(piece_id)
@@ -46,7 +48,8 @@ def undertrained_candidates(
         except UnicodeDecodeError:
             partial.append(piece_id)
             continue
-        if list(encode(text)) != [piece_id]:
+        # Some tokenizers put a space before a text: then a newline keeps it away from the piece.
+        if piece_id not in encode(text) and piece_id not in encode(f"\n{text}"):
             unreachable.append(piece_id)
     return Candidates(tuple(partial), tuple(unreachable), tuple(unseen))
 

@@ -17,7 +17,7 @@ from .vocab import TextVocab
 
 _log = logging.getLogger("tokenzoo")
 
-# What a trainer decides in one step: left, right and the count of the pair, and what it needs to know besides.
+# What a trainer decides in one step: left, right and the count of the pair, and what else it needs to know.
 Step = tuple[int, ...]
 
 BYTES = 256
@@ -87,7 +87,7 @@ class MergeRun:
         return decided
 
     def grow(self, state: PairMerges, size: int) -> None:
-        """Byte-pair encoding: join the most frequent pair until there are `size` pieces, or no pair is left."""
+        """Byte-pair encoding: join the most frequent pair until there are `size` pieces or no pairs."""
         while len(self.pieces) < size:
             step = self.step(lambda: as_step(state.best()))
             if step is None:
@@ -113,7 +113,7 @@ class MergeRun:
         return piece in self._index
 
     def vocab(self, unused: Iterable[int] = ()) -> TextVocab:
-        """What has grown, and the specials; `unused` pieces come last, so that the ids of all others are dense."""
+        """What has grown, then the specials, then the `unused` pieces, so that all other ids are dense."""
         hidden = set(unused)
         if len(self.pieces) - len(hidden) < self.size:
             _log.warning(
@@ -148,7 +148,7 @@ def _open_log(path: Path | None, identity: str) -> tuple[list[Step], IO[str] | N
     whole = lines[:-1]
     if whole and whole[0] != identity:
         raise ValueError(
-            f"{path} is the log of another training: its corpus or settings differ; delete it, or name another"
+            f"{path} is the log of another training: its corpus or settings differ; delete it or name another"
         )
     try:
         steps = [tuple(map(int, line.split())) for line in whole[1:]]

@@ -1,9 +1,10 @@
-"""Pair merges, the core of every trainer that grows a vocabulary by joining two neighbours (BPE and its heirs).
+"""Pair merges, the core of every trainer that grows a vocabulary by joining neighbours (BPE and its heirs).
 
-The words of a corpus lie end to end in flat numpy arrays, as linked lists of ids. For every pair of neighbours the
-places where it was last seen are kept, and in a heap how often that was. Places only ever go stale, never wrong:
-tokens grow and never come back. So a pair is counted again only when it reaches the top of the heap, and what a
-merge undoes needs no bookkeeping at all. One merge is a few dozen numpy calls, however often the pair occurs.
+The words of a corpus lie end to end in flat numpy arrays, as linked lists of ids. For every pair of
+neighbours the places where it was last seen are kept, and in a heap how often that was. Places only ever go
+stale, never wrong: tokens grow and never come back. So a pair is counted again only when it reaches the top
+of the heap, and what a merge undoes needs no bookkeeping at all. One merge is a few dozen numpy calls,
+however often the pair occurs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+
+from .ranks import MAX_PIECE_BYTES
 
 TieRule = Literal["ids", "text", "short"]
 
@@ -37,11 +40,14 @@ class PairMerges:
     lengths        (W,) how many ids each word has; their sum is N
     counts         (W,) how often each word occurs
     pieces         id -> bytes; the list of the caller, who appends what `merge` is to make
-    tie            which of equally frequent pairs comes first. "ids": the smallest (left, right), as tokenizers
-                   does; "text": the largest (left, right) as bytes, as subword-nmt does; "short": the fewest
-                   bytes, then the smallest bytes, as sentencepiece does
+    tie            which of equally frequent pairs comes first. "ids": the smallest (left, right), as
+                   tokenizers does; "text": the largest (left, right) as bytes, as subword-nmt does;
+                   "short": the fewest bytes, then the smallest bytes, as sentencepiece does
     min_frequency  pairs rarer than this are never `best`
-    allows         pairs whose bytes it refuses are never `best`
+    max_piece_bytes
+                   nor those that are longer than this together; one byte, over and over, would else make
+                   pieces of megabytes
+    allows         nor those whose bytes it refuses
     complete       keep the places of rare pairs too, for merges that are chosen elsewhere
 
     `best` and `merge` depend on the words and their counts alone, not on their order.
@@ -56,11 +62,12 @@ class PairMerges:
         *,
         tie: TieRule = "ids",
         min_frequency: int = 1,
+        max_piece_bytes: int = MAX_PIECE_BYTES,
         allows: Callable[[bytes], bool] | None = None,
         complete: bool = False,
     ) -> None:
         self._pieces, self._order, self._allows = pieces, _order_of(tie, pieces), allows
-        self._min_frequency = max(1, min_frequency)
+        self._min_frequency, self._longest = max(1, min_frequency), max_piece_bytes
         self._floor = 1 if complete else self._min_frequency
         size = len(ids)
         # One place more than there are ids: it stands for "no neighbour" and holds an id that no token has.
@@ -80,11 +87,32 @@ class PairMerges:
         self._register(lefts, _keys(self._ids[lefts], self._ids[self._next[lefts]]))
 
     @classmethod
-    def of_words(cls, words: Mapping[bytes, int], pieces: Sequence[bytes], **options: Any) -> PairMerges:
+    def of_words(
+        cls,
+        words: Mapping[bytes, int],
+        pieces: Sequence[bytes],
+        *,
+        tie: TieRule = "ids",
+        min_frequency: int = 1,
+        max_piece_bytes: int = MAX_PIECE_BYTES,
+        allows: Callable[[bytes], bool] | None = None,
+        complete: bool = False,
+    ) -> PairMerges:
         """Words of bytes and how often each occurs; the ids are the bytes."""
         ids = np.frombuffer(b"".join(words), np.uint8)
         lengths = np.fromiter(map(len, words), np.int64, len(words))
-        return cls(ids, lengths, np.fromiter(words.values(), np.int64, len(words)), pieces, **options)
+        counts = np.fromiter(words.values(), np.int64, len(words))
+        return cls(
+            ids,
+            lengths,
+            counts,
+            pieces,
+            tie=tie,
+            min_frequency=min_frequency,
+            max_piece_bytes=max_piece_bytes,
+            allows=allows,
+            complete=complete,
+        )
 
     def best(self) -> Pair | None:
         """The most frequent pair, None when none reaches `min_frequency`."""
@@ -95,7 +123,7 @@ class PairMerges:
                 heapq.heappop(heap)
                 continue
             left, right = key >> _SHIFT, key & _MASK
-            if self._allows is not None and not self._allows(self._pieces[left] + self._pieces[right]):
+            if not self._may_join(self._pieces[left], self._pieces[right]):
                 heapq.heappop(heap)
                 continue
             count = self.count(left, right)
@@ -124,7 +152,7 @@ class PairMerges:
     def merge(self, left: int, right: int, product: int) -> int:
         """Join the two wherever they stand side by side, leftmost first; returns how often that was.
 
-        Within `min_frequency` pairs may be forgotten: unless `complete`, ask only for pairs that `best` named.
+        Pairs rarer than `min_frequency` may be forgotten: unless `complete`, join only what `best` named.
         """
         first = self._places(left, right)
         self._where.pop(left << _SHIFT | right, None)
@@ -159,6 +187,11 @@ class PairMerges:
         # bincount adds in float64, which is exact up to 2 ** 53.
         found = np.bincount(self._ids[:-1][alive], weights=self._weights[alive], minlength=size)
         return found.astype(np.int64)
+
+    def _may_join(self, left: bytes, right: bytes) -> bool:
+        if len(left) + len(right) > self._longest:
+            return False
+        return self._allows is None or self._allows(left + right)
 
     def _places(self, left: int, right: int) -> np.ndarray:
         """Where the pair stands, by its first id, ascending; what has gone stale is forgotten."""
@@ -216,7 +249,7 @@ def _keys(lefts: np.ndarray, rights: np.ndarray) -> np.ndarray:
 
 
 def every_other(places: np.ndarray, following: np.ndarray) -> np.ndarray:
-    """Of pairs of one id with itself those that a reader from the left joins: in "aaaaa" the first and third."""
+    """Of pairs of an id with itself those that a reader from the left joins: in "aaaaa" the 1st and 3rd."""
     numbers = np.arange(len(places))
     fresh = np.concatenate(([True], following[places[:-1]] != places[1:]))
     run_starts = np.maximum.accumulate(np.where(fresh, numbers, 0))

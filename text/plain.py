@@ -16,7 +16,7 @@ from .added_tokens import AddedTokens, plain_tokens
 from .engine import Engine, LibraryEngine, RankEngine
 from .load_json import drops_first_space, is_lossless, parse_definition, steps, vocab_of
 from .pretokenizers import PreTokenizer, recognise
-from .ranks import ranks_of
+from .ranks import Ranks, ranks_of
 from .save_json import TRANSFORMERS_CONFIG, definition_bytes, definition_of
 from .spans import Span
 from .text_tokenizer import TextTokenizer
@@ -85,7 +85,7 @@ class PlainTokenizer(TextTokenizer):
         self.config = PlainConfig(len(self.vocab), is_lossless(definition, self.vocab))
         self.stated = replace(self.config.facts(), name=name, licence=licence)
         self._raw = raw
-        self._ranks: Mapping[bytes, int] | None = None
+        self._ranks: Ranks | None = None
         self._libraries: dict[frozenset[str], LibraryEngine] = {}
         self._finders: dict[frozenset[str], AddedTokens | None] = {}
 
@@ -131,9 +131,9 @@ class PlainTokenizer(TextTokenizer):
         found = self._rank_engine()
         return self._library(frozenset()) if found is None else found
 
-    def join_by(self, ranks: Mapping[bytes, int]) -> None:
+    def join_by(self, ranks: Ranks) -> None:
         """The merges were made of these ranks, so that nobody has to find out whether they say the same."""
-        self._ranks = {piece: rank for piece, rank in ranks.items() if len(piece) > 1}
+        self._ranks = ranks
 
     @property
     def pretokenizer(self) -> PreTokenizer | None:

@@ -51,7 +51,8 @@ def count_pretokens(
     tally = _Tally.load(path, identity) if path is not None and path.exists() else _Tally(identity)
     cut, saved = pretokenizer.pieces, 0
     with progress_bar(corpus.size, "reading", "B", progress) as bar:
-        for domain, text, tally.place in corpus.walk(tally.place):
+        for domain, text, place in corpus.walk(tally.place):
+            tally.place = place
             counts = tally.counts.setdefault(domain, Counter())
             counts.update(cut(text))
             if len(counts) > max_distinct:

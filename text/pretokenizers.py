@@ -58,14 +58,8 @@ PATTERNS = {
         aliases=(r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s",),
     ),
     # As tiktoken has it since 0.9: unlike llama3, white space that ends the text is one pretoken, newlines
-    # and all.
-    "cl100k": _Pattern(
-        (*_LLAMA3[:4], r"\s+\z", r"\s*[\r\n]+"),
-        aliases=(
-            r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|"
-            r"\s++$|\s*[\r\n]|\s+(?!\S)|\s",
-        ),
-    ),
+    # and all. tiktoken's own spelling is no alias: to `tokenizers` its {1,3}+ means any number of digits.
+    "cl100k": _Pattern((*_LLAMA3[:4], r"\s+\z", r"\s*[\r\n]+")),
     "llama3": _Pattern(
         _LLAMA3,
         aliases=(

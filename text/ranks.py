@@ -11,7 +11,7 @@ ranks, both ways agree on every text, whatever else is listed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
+from dataclasses import dataclass
 
 from .vocab import TextVocab
 
@@ -58,42 +58,53 @@ def merges_of(ranks: Mapping[bytes, int], *, by_character: bool = False) -> list
     return merges
 
 
-def ranks_of(vocab: TextVocab, *, whole_first: bool = False) -> dict[bytes, int] | None:
-    """Piece -> place in the order of joining, for the merges of a byte-level vocabulary; None when ranks
-    cannot say the same, or a byte is missing.
+@dataclass(frozen=True)
+class Ranks:
+    """Pieces of two bytes or more, as tiktoken needs them.
+
+    joined  those that form by joining, in the order in which they are joined
+    whole   those that never form, and are found only where they are a whole pretoken
+    """
+
+    joined: tuple[bytes, ...]
+    whole: tuple[bytes, ...] = ()
+
+
+def ranks_of(vocab: TextVocab, *, whole_first: bool = False) -> Ranks | None:
+    """The ranks that encode every text as the merges of a byte-level vocabulary do; None when there are none,
+    or a byte is missing.
 
     whole_first  the model looks up whole pretokens before it merges (`ignore_merges`); tiktoken always does
     """
-    index = vocab.index
+    index, pieces = vocab.index, vocab.pieces
     if not vocab.merges or not vocab.covers_bytes:
         return None
     places: dict[bytes, int] = {}
-    listed: dict[bytes, dict[tuple[bytes, bytes], int]] = {}
-    pieces = vocab.pieces
-    for place, (left, right, product) in enumerate(vocab.merges):
-        places.setdefault(pieces[product], place)
-        listed.setdefault(pieces[product], {}).setdefault((pieces[left], pieces[right]), place)
-        if index.get(pieces[product]) != product:
+    listed: dict[bytes, dict[int, int]] = {}
+    for place, (left, _, product) in enumerate(vocab.merges):
+        piece = pieces[product]
+        if index.get(piece) != product:
             return None
-    never = {piece: len(vocab.merges) + number for number, piece in enumerate(index) if piece not in places}
+        places.setdefault(piece, place)
+        listed.setdefault(piece, {}).setdefault(len(pieces[left]), place)
     if whole_first:
-        places |= {piece: place for piece, place in never.items() if len(piece) > 1}
-    ranks, order = {}, []
-    for piece, place in places.items():
+        others = (piece for piece in index if len(piece) > 1 and piece not in places)
+        places |= {piece: len(vocab.merges) + number for number, piece in enumerate(others)}
+    joined: list[tuple[int, bytes]] = []
+    whole: list[bytes] = []
+    for piece in places:
         split = split_of(piece, places)
         if split is None:
-            if whole_first:  # found whole, and never formed
-                ranks[piece] = place
-            continue
-        pair = (piece[:split], piece[split:])
-        if pair not in listed.get(piece, {}):
+            # Without a look at the whole, what never forms is never found; tiktoken must not know it.
+            whole += [piece] if whole_first else []
+        elif split in listed.get(piece, {}):
+            joined.append((listed[piece][split], piece))
+        else:
             return None
-        order.append((place, listed[piece][pair]))
-        ranks[piece] = place
-    order.sort()
-    if any(earlier[1] > later[1] for earlier, later in pairwise(order)):
+    in_order = [piece for _, piece in sorted(joined)]
+    if in_order != sorted(in_order, key=places.__getitem__):
         return None
-    return ranks
+    return Ranks(tuple(in_order), tuple(whole))
 
 
 def _starts(piece: bytes, by_character: bool) -> list[int]:

@@ -15,11 +15,13 @@ def scaffold_segmenter(vocab: TextVocab) -> Callable[[bytes], list[int]]:
     every = PlainTokenizer.of(replace(vocab, unused=frozenset()), PreTokenizer("none"))
     merged, parts = every.engine.encode_piece, scaffold_parts(vocab)
     # tiktoken panics on nothing.
-    return lambda piece: [part for each in merged(piece) for part in parts.get(each, (each,))] if piece else []
+    return lambda piece: (
+        [part for each in merged(piece) for part in parts.get(each, (each,))] if piece else []
+    )
 
 
 def scaffold_parts(vocab: TextVocab) -> dict[int, tuple[int, ...]]:
-    """What each unused piece is written with: the fewest pieces that are used, the longest first among equals."""
+    """What each unused piece is written with: the fewest pieces in use, the longest first among equals."""
     return {scaffold: _fewest(vocab.pieces[scaffold], vocab) for scaffold in sorted(vocab.unused)}
 
 

@@ -46,5 +46,5 @@ class TextFiles(Medium):
                     self.write(back, out / f"{name}{self.output_suffix}", tokenizer.facts)
                 count = int(tokens.lengths[0])
                 scores = {"bytes/token": len(original) / max(count, 1), "exact": float(back == original)}
-                rows.append(Comparison(name, count, (int(tokens.bits[0]) + 7) // 8, scores))
+                rows.append(Comparison(name, keep, count, (int(tokens.bits[0]) + 7) // 8, scores))
         return rows

@@ -8,14 +8,15 @@ writes, one paragraph a line but for code:
     train/LANGUAGE/*.txt            to train on; "python" is one of the languages
     held_out/LANGUAGE.txt           of pages that are not trained on, without what occurs in train
     parallel/development/LANGUAGE.txt, parallel/held_out/LANGUAGE.txt
-                                    the same paragraphs in all PARALLEL languages, line by line; from two other
-                                    sets of pages
+                                    the same paragraphs in all PARALLEL languages, line by line; from two
+                                    other sets of pages
     other/en.txt                    English of another kind, never trained on
     provenance.json                 packages, versions, licences, sizes
 
-Help pages of LibreOffice (MPL-2.0), the Debian Administrator's Handbook (GPL-2+ or CC-BY-SA-3.0), WordNet (its own
-permissive licence), manual pages (their own), and modules of Python (PSF-2.0). Nothing is redistributed: it is fetched where it is needed.
-The same packages give the same bytes. Runs where apt-get and dpkg-deb are.
+Help pages of LibreOffice (MPL-2.0), the Debian Administrator's Handbook (GPL-2+ or CC-BY-SA-3.0), WordNet
+(its own permissive licence), manual pages (their own) and modules of Python (PSF-2.0). Nothing is
+redistributed: it is fetched where it is needed. The same packages give the same bytes. Runs where apt-get and
+dpkg-deb are.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ from pathlib import Path
 
 # As Debian names its packages, and the folder inside.
 HELP = {
-    "en-us": "en-US", "tr": "tr", "de": "de", "fr": "fr", "es": "es", "ja": "ja", "ru": "ru", "zh-cn": "zh-CN",
-    "ko": "ko", "hi": "hi", "fi": "fi", "hu": "hu", "pl": "pl", "pt-br": "pt-BR", "cs": "cs", "it": "it", "sl": "sl",
-    "vi": "vi", "el": "el", "km": "km",
+    "en-us": "en-US", "tr": "tr", "de": "de", "fr": "fr", "es": "es", "ja": "ja", "ru": "ru",
+    "zh-cn": "zh-CN", "ko": "ko", "hi": "hi", "fi": "fi", "hu": "hu", "pl": "pl", "pt-br": "pt-BR",
+    "cs": "cs", "it": "it", "sl": "sl", "vi": "vi", "el": "el", "km": "km",
 }  # fmt: skip
 # Languages whose help is translated nearly throughout; Hindi, Finnish and Khmer are not.
 PARALLEL = (
@@ -70,19 +71,29 @@ def fetch(packages: Iterable[str], fetched: Path) -> dict[str, str]:
     wanted = [name for name in packages if not list(archives.glob(f"{name}_*.deb"))]
     if wanted:
         _run(["apt-get", "update", "-qq"], archives, "the package lists")
-        _run(["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", *wanted], archives, " ".join(wanted))
+        _run(
+            ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", *wanted],
+            archives,
+            " ".join(wanted),
+        )
     versions = {}
     for name in packages:
         (archive,) = archives.glob(f"{name}_*.deb")
         versions[name] = archive.name.split("_")[1].replace("%3a", ":")
         if not (fetched / "x" / name).is_dir():
-            _run(["dpkg-deb", "-x", str(archive.resolve()), str((fetched / "x" / name).resolve())], archives, name)
+            _run(
+                ["dpkg-deb", "-x", str(archive.resolve()), str((fetched / "x" / name).resolve())],
+                archives,
+                name,
+            )
     return versions
 
 
 def help_paragraphs(fetched: Path, package: str) -> Paragraphs:
     """The paragraphs of one language of LibreOffice's help."""
-    root = fetched / "x" / f"libreoffice-help-{package}" / "usr/share/libreoffice/help" / HELP[package] / "text"
+    root = (
+        fetched / "x" / f"libreoffice-help-{package}" / "usr/share/libreoffice/help" / HELP[package] / "text"
+    )
     found: Paragraphs = {}
     for page in sorted(root.rglob("*.html")):
         whole = _SCRIPT.sub("", page.read_text(encoding="utf-8", errors="ignore"))
@@ -102,7 +113,9 @@ def handbook_paragraphs(fetched: Path) -> dict[str, list[str]]:
         texts = (_plain(match[2]) for page in pages for match in _HANDBOOK.finditer(page))
         found.setdefault(folder.name.partition("-")[0], []).extend(text for text in texts if text)
     english = set(found["en"])
-    kept = {name: [text for text in texts if text not in english] for name, texts in found.items() if name != "en"}
+    kept = {
+        name: [text for text in texts if text not in english] for name, texts in found.items() if name != "en"
+    }
     return {"en": found["en"], **kept}
 
 
@@ -162,7 +175,10 @@ def build(folder: Path, fetched: Path) -> None:
         for language in PARALLEL:
             _write(folder / "parallel" / name / f"{language}.txt", [pages[language][key] for key in shared])
     sizes = {str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.rglob("*.txt"))}
-    told = {"packages": {name: [versions[name], licence] for name, licence in _PACKAGES.items()}, "bytes": sizes}
+    told = {
+        "packages": {name: [versions[name], licence] for name, licence in _PACKAGES.items()},
+        "bytes": sizes,
+    }
     (folder / "provenance.json").write_text(json.dumps(told, indent=1) + "\n")
 
 
@@ -191,7 +207,9 @@ def _run(command: Sequence[str], folder: Path, what: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="where to write")
     parser.add_argument("--fetched", type=Path, help="where packages lie, or go to (default: FOLDER/fetched)")
     options = parser.parse_args(argv)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # Normalizers make at most 33 bytes of 3 (U+FDFA under NFKC), and models put a space before the text.
 _MOST_TOKENS_PER_BYTE = 12
+_NONE: frozenset[str] = frozenset()
 
 
 class TextTokenizer(Tokenizer):
@@ -78,12 +79,14 @@ class TextTokenizer(Tokenizer):
 
         ValueError for a str with lone surrogates, which UTF-8 cannot hold, and for an unknown special.
         """
-        allowed = self._allowed(allow)
-        if isinstance(self.preprocess(text), str):
-            if not text.isascii():
-                as_bytes(text)  # complains of surrogates
+        allowed = self._allowed(allow) if allow else _NONE
+        if not isinstance(text, str):
+            return [each for run in runs(self.preprocess(text)) for each in self._encode_run(run, allowed)]
+        try:
             return self._encode(text, allowed)
-        return [each for run in runs(text) for each in self._encode_run(run, allowed)]
+        except (ValueError, TypeError):
+            as_bytes(text)  # knows where a lone surrogate is
+            raise
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         """The bytes that the ids stand for; a homomorphism: decode_bytes(a + b) = decode_bytes(a) +

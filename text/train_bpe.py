@@ -1,4 +1,4 @@
-"""Byte-pair encoding (Sennrich et al. 2016) on bytes: the pair that is most frequent is joined, again and again."""
+"""Byte-pair encoding (Sennrich et al. 2016) on bytes: the most frequent pair is joined, again and again."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .merge_run import MergeRun
 from .pair_merges import PairMerges, TieRule
 from .pretoken_counts import count_pretokens, digest, pooled
 from .pretokenizers import PreTokenizer
+from .ranks import MAX_PIECE_BYTES
 from .vocab import TextVocab
 
 
@@ -20,18 +21,18 @@ def train(
     *,
     pretokenizer: PreTokenizer | None = None,
     min_frequency: int = 2,
-    max_piece_bytes: int | None = None,
+    max_piece_bytes: int = MAX_PIECE_BYTES,
     tie: TieRule = "ids",
     specials: Sequence[str] = (),
     folder: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> TextVocab:
-    """A vocabulary of `vocab_size` pieces, the 256 bytes and the specials among them; all domains count alike.
+    """A vocabulary of `vocab_size` pieces, the 256 bytes and the specials among them, for all domains alike.
 
     pretokenizer     no piece crosses its cuts; by default that of Llama 3
     min_frequency    rarer pairs are not joined, and the vocabulary may stay smaller
     max_piece_bytes  longest piece
-    tie              see `PairMerges`; "ids" makes the merges of tokenizers' trainer when it starts from our ids
+    tie              see `PairMerges`; "ids" is the rule of tokenizers' trainer
     specials         names of special tokens, the last ids
     folder           for counts and steps: a training that was stopped goes on from there
     """
@@ -46,7 +47,7 @@ def train(
             run.pieces,
             tie=tie,
             min_frequency=min_frequency,
-            allows=None if max_piece_bytes is None else lambda piece: len(piece) <= max_piece_bytes,
+            max_piece_bytes=max_piece_bytes,
         )
         run.grow(state, run.size)
         return run.vocab()

@@ -1,5 +1,5 @@
-"""ByteSpan (Goriely et al. 2025): bytes that a small model could foresee are grouped, and frequent groups become
-pieces. The model here is one of n-grams (`byte_ngrams`), as one of the paper's; a neural one can be passed in.
+"""ByteSpan (Goriely et al. 2025): bytes that a small model could foresee are grouped, and frequent groups
+become pieces. The model here is one of n-grams (`byte_ngrams`); a neural one can be passed in.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def train(
     vocab_size: int,
     *,
     rule: Rule = "combined",
-    signal: Literal["surprisal", "entropy"] | Signal = "surprisal",
+    signal: Literal["surprisal", "entropy"] | Signal = "entropy",
     percentile: float = 30.0,
     order: int = 4,
     min_frequency: int = 20,
@@ -44,8 +44,8 @@ def train(
     "greedy".
 
     rule           when a byte goes on with the span before it; see `spans`
-    signal         what a byte is measured by: its surprisal, the entropy before it, or a function that gives a
-                   number for each byte of a word
+    signal         what a byte is measured by: its surprisal, the entropy before it, or a function that gives
+                   a number for each byte of a word
     percentile     the threshold of "global" and "combined" lies over so many percent of all bytes
     order          bytes of context of the n-grams
     min_frequency  rarer spans are left out, and the vocabulary may stay smaller
@@ -58,7 +58,9 @@ def train(
         raise ValueError(f"percentile={percentile}: expected 0 ... 100")
     least = 256 + len(specials)
     if vocab_size < least:
-        raise ValueError(f"vocab_size={vocab_size}: expected at least {least}, the 256 bytes and the specials")
+        raise ValueError(
+            f"vocab_size={vocab_size}: expected at least {least}, the 256 bytes and the specials"
+        )
     pretokenizer = pretokenizer or PreTokenizer()
     state = state_in(folder)
     words = pooled(count_pretokens(corpus, pretokenizer, state=state, progress=progress))

@@ -1,4 +1,4 @@
-"""The recipes of KL3M (ALEA Institute 2025, arXiv 2503.17247): BPE for a domain, and pieces of a few characters."""
+"""KL3M's recipes (ALEA Institute 2025, arXiv 2503.17247): BPE for a domain; pieces of a few characters."""
 
 from __future__ import annotations
 
@@ -24,19 +24,35 @@ _FIRST = 1 << 48
 
 
 def custom_pieces() -> tuple[str, ...]:
-    """What law and finance write again and again: runs of white space and of signs, marks of HTML, Markdown and
-    JSON, citations, years."""
+    """What law and finance write again and again: runs of white space and of signs, marks of HTML, Markdown
+    and JSON, citations, years."""
     runs = [sign * length for sign in " \n\t-=_.*#" for length in _RUNS]
-    tags = [f"<{slash}{tag}>" for tag in ("p", "br", "div", "span", "table", "tr", "td", "li") for slash in ("", "/")]
+    tags = [
+        f"<{slash}{tag}>"
+        for tag in ("p", "br", "div", "span", "table", "tr", "td", "li")
+        for slash in ("", "/")
+    ]
     signs = ['{"', '"}', '":', '",', "](", "](http", "**", "```", "§§", " §", "¶"]
-    citations = ["U.S.C.", "C.F.R.", "Fed. Reg.", "F.2d", "F.3d", "F. Supp.", "S. Ct.", "et seq.", " v. ", "Inc.", "LLC"]
+    citations = [
+        "U.S.C.",
+        "C.F.R.",
+        "Fed. Reg.",
+        "F.2d",
+        "F.3d",
+        "F. Supp.",
+        "S. Ct.",
+        "et seq.",
+        " v. ",
+        "Inc.",
+        "LLC",
+    ]
     years = [str(year) for year in range(1950, 2031)]
     return tuple(dict.fromkeys((*runs, *tags, *signs, *citations, *years)))
 
 
 def domain_pretokenizer(custom: Sequence[str] = custom_pieces()) -> PreTokenizer:
     """That of Llama 3, but where a pretoken would begin with a custom piece, that piece is one, the longest
-    first. What begins with a letter takes a space before it along; a number is cut out whole or not at all."""
+    first. What begins with a letter takes a space before it along; a number is cut out whole or not."""
     ordered = sorted(custom, key=lambda piece: (-len(piece), piece))
     numbers = [piece for piece in ordered if piece.isdecimal()]
     words = [_escaped(piece) for piece in ordered if piece[:1].isalpha()]
@@ -73,10 +89,14 @@ def train_domain(
     specials, folder, progress
                    as of `train_bpe.train`
     """
-    counts = pooled(count_pretokens(corpus, domain_pretokenizer(custom), state=state_in(folder), progress=progress))
+    counts = pooled(
+        count_pretokens(corpus, domain_pretokenizer(custom), state=state_in(folder), progress=progress)
+    )
     identity = ["kl3m", digest([counts]), *custom, min_frequency]
     spaced = [f" {piece}" for piece in custom if piece[:1].isalpha()]
-    planted = counts | {piece.encode(): counts.get(piece.encode(), 0) + _FIRST for piece in (*custom, *spaced)}
+    planted = counts | {
+        piece.encode(): counts.get(piece.encode(), 0) + _FIRST for piece in (*custom, *spaced)
+    }
     with MergeRun(
         vocab_size, identity=identity, specials=specials, log=log_in(folder), progress=progress
     ) as run:

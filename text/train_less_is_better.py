@@ -1,7 +1,7 @@
 """Less-is-Better (Yang et al. 2020): a lexicon that grows while reading, reorders itself and forgets.
 
-No words are given: chunks may hold spaces. What its authors leave open (by how much a group of chunks moves, how
-far a reading looks ahead) is decided here and in `less_is_better`.
+No words are given: chunks may hold spaces. What its authors leave open (by how much a group of chunks moves,
+how far a reading looks ahead) is decided here and in `less_is_better`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def train(
     vocab_size: int,
     *,
     batch_bytes: int = 20_000,
-    passes: int = 1,
+    passes: int = 8,
     max_piece_bytes: int = 12,
     memory_in: float = 0.25,
     memory_out: float = 0.0001,
@@ -41,8 +41,8 @@ def train(
 ) -> TextVocab:
     """The 256 bytes, chunks and the specials, at most `vocab_size` pieces, to segment by "less-is-better".
 
-    The lexicon has no size of its own: of its chunks those that were read most often in the last pass are kept,
-    in the order of the lexicon.
+    The lexicon has no size of its own: of its chunks those that were read most often in the last pass are
+    kept, in the order of the lexicon.
 
     batch_bytes      text between two orderings of the lexicon
     passes           how often the corpus is read
@@ -58,7 +58,9 @@ def train(
     """
     least = 256 + len(specials)
     if vocab_size < least:
-        raise ValueError(f"vocab_size={vocab_size}: expected at least {least}, the 256 bytes and the specials")
+        raise ValueError(
+            f"vocab_size={vocab_size}: expected at least {least}, the 256 bytes and the specials"
+        )
     lexicon = _Lexicon(update_rate, memory_out, life)
     reader = _Reader(lexicon, Draws(np.random.default_rng(seed)), max_piece_bytes, memory_in, gap)
     read = 0

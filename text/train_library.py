@@ -14,6 +14,7 @@ from .corpus import Corpus
 from .load_json import vocab_of
 from .pretokenizers import PreTokenizer
 from .progress import progress_bar
+from .ranks import MAX_PIECE_BYTES
 from .vocab import TextVocab
 
 _MODELS = ("bpe", "unigram", "wordpiece")
@@ -33,13 +34,13 @@ def train(
     specials: Sequence[str] = (),
     progress: bool = True,
 ) -> TextVocab:
-    """A vocabulary of `vocab_size` pieces, the 256 bytes and the specials among them; all domains count alike.
+    """A vocabulary of `vocab_size` pieces, the 256 bytes and the specials among them, for all domains alike.
 
     model            "bpe": with merges. "unigram": with scores. "wordpiece": neither; pieces to be matched
                      greedily, which the library finds as it does those of BPE
     pretokenizer     no piece crosses its cuts; by default that of Llama 3
     min_frequency    rarer pairs are not joined; Unigram has no use for it
-    max_piece_bytes  longest piece; by default any, for Unigram 16
+    max_piece_bytes  longest piece; by default 1024 bytes, for Unigram 16
     specials         names of special tokens, the last ids
 
     The corpus is streamed to the library, which runs on one thread. It cannot go on where it was stopped, as
@@ -49,7 +50,9 @@ def train(
         raise ValueError(f"model {model!r}: expected one of {', '.join(_MODELS)}")
     least = 256 + len(specials)
     if vocab_size < least:
-        raise ValueError(f"vocab_size={vocab_size}: expected at least {least}, the 256 bytes and the specials")
+        raise ValueError(
+            f"vocab_size={vocab_size}: expected at least {least}, the 256 bytes and the specials"
+        )
     library = require("tokenizers", "text")
     pretokenizer = pretokenizer or PreTokenizer()
     tokenizer = library.Tokenizer.from_str(json.dumps(_untrained(model, pretokenizer)))
@@ -59,8 +62,10 @@ def train(
         trainer = library.trainers.UnigramTrainer(max_piece_length=max_piece_bytes or 16, **settings)
     elif model == "bpe":
         # The library asks for less than its limit.
-        longest = None if max_piece_bytes is None else max_piece_bytes + 1
-        trainer = library.trainers.BpeTrainer(min_frequency=min_frequency, max_token_length=longest, **settings)
+        longest = (max_piece_bytes or MAX_PIECE_BYTES) + 1
+        trainer = library.trainers.BpeTrainer(
+            min_frequency=min_frequency, max_token_length=longest, **settings
+        )
     else:
         trainer = library.trainers.WordPieceTrainer(
             min_frequency=min_frequency, continuing_subword_prefix="", **settings
@@ -82,7 +87,12 @@ def _untrained(model: str, pretokenizer: PreTokenizer) -> dict[str, Any]:
             "max_input_chars_per_word": 100,
         },
     }
-    return {"version": "1.0", "added_tokens": [], "pre_tokenizer": pretokenizer.to_json(), "model": kinds[model]}
+    return {
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": pretokenizer.to_json(),
+        "model": kinds[model],
+    }
 
 
 def _texts(corpus: Corpus, bar: Any) -> Iterator[str]:
@@ -114,7 +124,7 @@ def _finished(definition: dict[str, Any], model: str, specials: Sequence[str]) -
 
 
 def _settled(pieces: list[bytes]) -> tuple[bytes, ...]:
-    """By the value of the byte at the end, where the library lists in any order bytes that the corpus lacks."""
+    """The end, where the library lists bytes that the corpus lacks in any order, in the order of bytes."""
     rest = len(pieces)
     while rest and len(pieces[rest - 1]) == 1:
         rest -= 1

@@ -1,4 +1,4 @@
-"""Compression-aware BPE: of the most frequent pairs the one that leaves the text cheapest for a Lempel-Ziv coder.
+"""Compression-aware BPE: of the most frequent pairs the one that leaves text cheapest for a Lempel-Ziv coder.
 
 The idea is that of Erdogan et al. 2026 (arXiv 2601.09039), which publishes no code. What is scored and how is
 ours: the LZ78 code length of a sample of the corpus, after each of a few candidates in turn.
@@ -19,7 +19,6 @@ from .pretoken_counts import count_pretokens, digest, pooled
 from .pretokenizers import PreTokenizer
 from .train_bpe import log_in, state_in
 from .vocab import TextVocab
-
 
 # Characters of one text in the sample, so that it holds many texts.
 _FROM_A_TEXT = 4096

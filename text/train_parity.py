@@ -1,4 +1,4 @@
-"""Parity-aware BPE (Foroutan et al. 2025, arXiv 2508.04796): the language that is compressed worst has the next merge."""
+"""Parity-aware BPE (Foroutan et al. 2025, arXiv 2508.04796): the language worst off has the next merge."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ def train(
 ) -> TextVocab:
     """A vocabulary for the languages of `corpus`, its domains, at as equal a cost as it can be.
 
-    parallel       the same texts in all of the languages: the next merge is for the language with most tokens.
+    parallel       the same texts in all of the languages: the next merge is for the one with most tokens.
                    Without it, for the one with the fewest bytes of `corpus` in a token
-    warm_up        merges chosen on all languages together, before the first that is chosen for one (the hybrid
+    warm_up        merges chosen on all languages together, before any that is chosen for one (the hybrid
                    of the paper)
-    ratios         without `parallel`: compression that a language should have, relative to the others; default 1
+    ratios         without `parallel`: compression that a language should have beside the others; default 1
     window         an upper bound on the merges that one language has in a row of them; None leaves it out
     pretokenizer, min_frequency, specials, folder, progress
                    as of `train_bpe.train`
 
-    A merge is the most frequent pair of its language, and is made in all of them. A language without a pair of
-    `min_frequency` is passed over. With one language this is BPE.
+    A merge is the most frequent pair of its language, and is made in all of them. A language without a pair
+    of `min_frequency` is passed over. With one language this is BPE.
     """
     if parallel is not None and set(parallel.domains) != set(corpus.domains):
         odd = sorted(set(parallel.domains) ^ set(corpus.domains))
@@ -64,9 +64,9 @@ def train(
     measured = (
         count_pretokens(parallel, pretokenizer, state=state_in(folder, "parallel"), progress=progress)
         if parallel is not None
-        else None
+        else {}
     )
-    told = [digest(counts.values()), digest((measured or {}).values()), *counts, *(measured or {})]
+    told = [digest(counts.values()), digest(measured.values()), *counts, *measured]
     identity = ["parity", *told, warm_up, ratios, window, min_frequency]
     with MergeRun(
         vocab_size, identity=identity, specials=specials, log=log_in(folder), progress=progress
@@ -90,7 +90,7 @@ class _Languages:
     def __init__(
         self,
         counts: Mapping[str, Counts],
-        parallel: Mapping[str, Counts] | None,
+        parallel: Mapping[str, Counts],
         run: MergeRun,
         min_frequency: int,
         ratios: Mapping[str, float],
@@ -104,9 +104,9 @@ class _Languages:
             PairMerges.of_words(words, run.pieces, min_frequency=min_frequency, complete=True)
             for words in counts.values()
         ]
-        self._parallel = parallel and [
+        self._parallel = [
             PairMerges.of_words(parallel[name], run.pieces, min_frequency=1 << 62, complete=True)
-            for name in counts
+            for name in (counts if parallel else ())
         ]
         self._ratios = [ratios.get(name, 1.0) for name in counts]
         self._bytes = [state.tokens for state in self._train]
@@ -131,7 +131,7 @@ class _Languages:
         self._merge(left, right, self._run.join(left, right))
 
     def _merge(self, left: int, right: int, product: int) -> None:
-        for state in (*self._train, *(self._parallel or ())):
+        for state in (*self._train, *self._parallel):
             state.merge(left, right, product)
 
     def _cost(self, number: int) -> float:

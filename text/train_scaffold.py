@@ -1,4 +1,4 @@
-"""Scaffold-BPE (Lian et al. 2025, arXiv 2404.17808): pieces that mostly live inside longer ones leave the vocabulary."""
+"""Scaffold-BPE (Lian et al. 2025, arXiv 2404.17808): pieces that live inside longer ones leave."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def train(
     folder: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> TextVocab:
-    """A vocabulary of which text yields `vocab_size` ids; the scaffolds come on top, as its `unused` last ids.
+    """A vocabulary of which text yields `vocab_size` ids; scaffolds come on top, as its `unused` last ids.
 
-    After a merge each part that is left on its own less often than the next pair occurs becomes a scaffold: it
-    stays for the merges that need it, but does not count, so that one more piece is learned. When the head of
-    the queue has fallen to what a scaffold is left with, it is a piece again. Bytes are never scaffolds.
+    After a merge each part that is left on its own less often than the next pair occurs becomes a scaffold:
+    it stays for the merges that need it, but does not count, so that one more piece is learned. When the head
+    of the queue has fallen to what a scaffold is left with, it is a piece again. Bytes are never scaffolds.
     Without parameters of its own; the others are those of `train_bpe.train`. `scaffold.scaffold_segmenter`
     encodes with it.
     """

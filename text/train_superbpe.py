@@ -1,10 +1,11 @@
-"""SuperBPE (Liu et al. 2025, arXiv 2503.13423): BPE inside words first, then across the spaces between them."""
+"""SuperBPE (Liu et al. 2025, arXiv 2503.13423): BPE inside words first, then across the spaces between."""
 
 from __future__ import annotations
 
 import os
 from array import array
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -35,11 +36,11 @@ def train(
 ) -> TextVocab:
     """A vocabulary of `vocab_size` pieces, for text cut by `PRETOKENIZER`.
 
-    transition          pieces after which merges may cross spaces; by default half of the vocabulary. The paper
-                        takes 0.4 of it for the fewest tokens, 0.8 to 0.9 for the best models
+    transition          pieces after which merges may cross spaces; by default half of the vocabulary. The
+                        paper takes 0.4 of it for the fewest tokens, 0.8 to 0.9 for the best models
     max_words           most words of a piece that crosses spaces; none of them holds a colon
     min_frequency       rarer pairs are not joined
-    second_stage_bytes  how much text of each domain the second stage reads; it lies in memory, 24 bytes a token
+    second_stage_bytes  text of each domain that the second stage reads; it lies in memory, 24 bytes a token
     specials            names of special tokens, the last ids
     folder              for counts and steps: a training that was stopped goes on from there
 
@@ -72,7 +73,11 @@ def train(
 
 
 def _spelled(
-    runs: dict[str, Counts], spelled: dict[bytes, list[int]], run: MergeRun, max_words: int, min_frequency: int
+    runs: dict[str, Counts],
+    spelled: dict[bytes, list[int]],
+    run: MergeRun,
+    max_words: int,
+    min_frequency: int,
 ) -> PairMerges:
     """The runs of words that the second stage sees, as ids of the first; both dictionaries are used up."""
     ids, lengths, counts = array("i"), array("q"), array("q")
@@ -99,11 +104,7 @@ def _spelled(
 def _merged(ids: list[int], ranks: dict[tuple[int, int], tuple[int, int]]) -> list[int]:
     """A word that the first stage did not see, spelled by its merges."""
     while True:
-        known = [
-            (ranks[pair], place)
-            for place, pair in enumerate(zip(ids, ids[1:], strict=False))
-            if pair in ranks
-        ]
+        known = [(ranks[pair], place) for place, pair in enumerate(pairwise(ids)) if pair in ranks]
         if not known:
             return ids
         (_, product), place = min(known)

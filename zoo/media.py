@@ -26,12 +26,14 @@ class Comparison:
     """One item at one length, for the table of `tokenzoo reconstruct`.
 
     item     file name
+    keep     what was asked for, None for all
     tokens   count kept
     bytes    of the packed ids, without the container's header
     scores   by name, in the order to print, e.g. {"bits/pixel": 0.25, "PSNR dB": 22.8}
     """
 
     item: str
+    keep: int | None
     tokens: int
     bytes: int
     scores: dict[str, float]

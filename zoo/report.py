@@ -15,22 +15,29 @@ def comparison_table(rows: Sequence[Comparison]) -> list[tuple[str, ...]]:
     """Every item at every length, then the mean of each length."""
     names = list(rows[0].scores)
     table: list[tuple[str, ...]] = [("item", "tokens", "bytes", *names)]
-    lengths = sorted({row.tokens for row in rows})
     for item in dict.fromkeys(row.item for row in rows):
-        table += [_cells(row.item, row, row.scores) for row in rows if row.item == item]
-    for length in lengths:
-        same = [row for row in rows if row.tokens == length]
-        means = {name: sum(row.scores[name] for row in same) / len(same) for name in names}
-        table.append(_cells(f"mean of {len(same)}", same[0], means))
+        table += [_cells(row.item, row.tokens, row.bytes, row.scores) for row in rows if row.item == item]
+    for keep in dict.fromkeys(row.keep for row in rows):
+        same = [row for row in rows if row.keep == keep]
+        means = {name: _mean([row.scores[name] for row in same]) for name in names}
+        tokens, size = _mean([row.tokens for row in same]), _mean([row.bytes for row in same])
+        table.append(_cells(f"mean of {len(same)}", round(tokens), round(size), means))
     return table
 
 
-def _cells(item: str, row: Comparison, scores: dict[str, float]) -> tuple[str, ...]:
-    return (item, str(row.tokens), str(row.bytes), *(_digits(name, score) for name, score in scores.items()))
+def _mean(numbers: Sequence[float]) -> float:
+    """Of equal counts the count itself, which is shown without decimals."""
+    return numbers[0] if len({*numbers}) == 1 else sum(numbers) / len(numbers)
+
+
+def _cells(item: str, tokens: int, size: int, scores: dict[str, float]) -> tuple[str, ...]:
+    return (item, str(tokens), str(size), *(_digits(name, score) for name, score in scores.items()))
 
 
 def _digits(name: str, score: float) -> str:
-    """As many as mean something: a hundredth of a decibel, a thousandth of anything else."""
+    """As many as mean something: none of a count, a hundredth of a decibel, else a thousandth."""
+    if isinstance(score, int):
+        return str(score)
     return f"{score:.{2 if name.endswith('dB') else 3}f}"
 
 

@@ -1,0 +1,87 @@
+"""Real text, nasty text and small vocabularies for the tests of text, made here in a second."""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+from pathlib import Path
+
+from hypothesis import strategies as st
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from tokenzoo.text.plain import PlainTokenizer
+from tokenzoo.text.pretokenizers import PreTokenizer
+
+_CHECKOUT = Path(__file__).resolve().parents[1]
+END = "<|endoftext|>"
+NASTY = [
+    "",
+    " ",
+    "  ",
+    "   \t\n ",
+    "\n\n\n",
+    "a\n  ",
+    "a  \nb   c",
+    "\r\n\r\n x",
+    "Hello, world! How's it going? I'LL see. 'tis, d'accord",
+    "w048 7tuijk dsdfhu 3.14159 1234567 12,345.678",
+    "Äpfel, naïve café, e\u0301, ſ'ſ İstanbul 'ſ",
+    "нещо на Български; Ελληνικά; עברית; العربية",
+    "កាន់តែពិសេសអាចខលចេញ हिन्दी में पाठ ไทย",
+    "日本語のテキスト。中文，句子！한국어 문장",
+    "🚀 (normal) 😶‍🌫️ (multiple) 👩🏽‍🚀✅",
+    "\x00\x01\x7f\x85\xa0\u2028\u3000\ufeff\ufffd",
+    "def f(x):\n\treturn x  # <tag attr='1'>\n    y == z !== w;;;; ////",
+    f"user text with {END} and <s> [CLS] inside",
+    "a" * 300 + " " * 200 + "1" * 100 + "!" * 50,
+    "ＡＢＣ ﬁ ﷺ ① ½ Å",
+]
+# Python's Unicode is older than that of the libraries: what it does not know is left out.
+letters = st.characters(exclude_categories=["Cs", "Cn"])
+common = st.sampled_from([*" \n\t\r'.,!19aAzZéß日한", "  ", "'s", "'LL", "\r\n", " the", "ing", END])
+texts = st.lists(letters | common, max_size=60).map("".join)
+
+
+@cache
+def documents() -> tuple[str, ...]:
+    """The prose and the code of this repository, cut into documents of a few kilobytes, and text in other
+    scripts."""
+    found = []
+    for path in [*_CHECKOUT.glob("*.md"), *_CHECKOUT.glob("docs/*.md"), *_CHECKOUT.glob("zoo/*.py")]:
+        whole = path.read_text(encoding="utf-8")
+        found += [whole[start : start + 3000] for start in range(0, len(whole), 3000)]
+    chance = random.Random(0)
+    for _ in range(200):
+        found.append("".join(chance.choices([*NASTY, " ", "\n", "the cat sat on the mat. "], k=5)))
+    return tuple(found)
+
+
+def split_of(pretokenizer: PreTokenizer) -> pre_tokenizers.PreTokenizer:
+    """The same pre-tokenizer in the library `tokenizers`, before its letters of bytes."""
+    if pretokenizer.kind == "none":
+        return pre_tokenizers.Sequence([])
+    return pre_tokenizers.Split(Regex(pretokenizer.regex), "isolated")
+
+
+@cache
+def library(kind: str = "llama3", size: int = 1200) -> Tokenizer:
+    """A byte-level BPE that `tokenizers` trained: `END` is id 0, then the bytes, then the merges."""
+    found = Tokenizer(models.BPE())
+    letters_of_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    found.pre_tokenizer = pre_tokenizers.Sequence([split_of(PreTokenizer(kind)), letters_of_bytes])
+    found.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=[END],
+        show_progress=False,
+    )
+    found.train_from_iterator([*documents(), *NASTY], trainer)
+    found.encode_special_tokens = True
+    return found
+
+
+@cache
+def small(kind: str = "llama3") -> PlainTokenizer:
+    """`library` as we read it."""
+    return PlainTokenizer.from_json(library(kind).to_str().encode(), name="small-text", licence="Apache-2.0")
