@@ -121,7 +121,7 @@ class SnacConfig(Config):
 
 
 class Snac(AudioTokenizer):
-    """Sound as rows of ids: a token is one coarse id, two of the next level, four of the next, as they follow.
+    """Sound as rows of ids: a token is one coarse id, two of the next level, four of the next in order.
 
     `encode_latents` gives frames, several to a token; `quantize` and `dequantize` go between the two.
 

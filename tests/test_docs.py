@@ -4,12 +4,16 @@ import re
 from pathlib import Path
 
 import pytest
+import soundfile
 
 import tokenzoo
+from tokenzoo.audio.audio_files import AudioFiles
+from tokenzoo.zoo.tokenizer import Tokenizer
+from tokenzoo.zoo.untrained import untrained
 
 from .toys import build_toy
 
-PAGES = ["quantizers.md", "kernels.md", "image.md", "text_measures.md"]
+PAGES = ["quantizers.md", "kernels.md", "image.md", "audio.md", "text_measures.md"]
 # What stands in for official models, whose weights are not here.
 SMALL = {
     "flextok-d12-d12": "flextok",
@@ -19,9 +23,19 @@ SMALL = {
 }
 
 
+def _stand_in(name: str) -> Tokenizer:
+    """A toy, or the model itself with random weights where it is small."""
+    return build_toy(SMALL[name]) if name in SMALL else untrained(name)
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_the_examples_run(page: str, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenzoo, "load", lambda name: build_toy(SMALL[name]))
+def test_the_examples_run(
+    page: str, checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenzoo, "load", _stand_in)
+    monkeypatch.chdir(tmp_path)
+    waveform, rate_hz = soundfile.read(AudioFiles().samples()[0])
+    soundfile.write("speech.wav", waveform[:rate_hz], rate_hz)
     blocks = re.findall(r"```python\n(.*?)```", (checkout / "docs" / page).read_text(), re.S)
     assert blocks
     names: dict = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from tokenizers import Regex, pre_tokenizers
 
 from tokenzoo.text.pretokenizers import PATTERNS, PreTokenizer, recognise
@@ -29,6 +29,7 @@ def test_cuts_are_those_of_tokenizers(pretokenizer: PreTokenizer) -> None:
         assert pretokenizer.split(text) == [span for _, span in library.pre_tokenize_str(text)], text
 
 
+@settings(deadline=None)
 @given(texts)
 def test_any_text_is_cut_alike_and_comes_back(text: str) -> None:
     for pretokenizer in KINDS:

@@ -63,6 +63,18 @@ TRAINERS = {
     "lz": Trainer("train_lz:train"),
     "kl3m-domain": Trainer("train_kl3m:train_domain", pretokenizer="train_kl3m:domain_pretokenizer"),
     "kl3m-characters": Trainer("train_kl3m:train_characters", pretokenizer="train_kl3m:CHARACTERS"),
+    "pathpiece": Trainer("train_pathpiece:train", segmenter="fewest"),
+    "byte-span": Trainer("train_byte_span:train", segmenter="greedy"),
+    "less-is-better": Trainer(
+        "train_less_is_better:train",
+        pretokenizer="train_less_is_better:PRETOKENIZER",
+        segmenter="less-is-better",
+    ),
+    "multi-word": Trainer(
+        "train_multi_word:train", pretokenizer="train_multi_word:PRETOKENIZER", segmenter="multi-word"
+    ),
+    "task-adaptive": Trainer("task_vocab:train"),
+    "compound": Trainer("compounds:train"),
     "library-bpe": Trainer("train_library:train", {"model": "bpe"}),
     "library-unigram": Trainer("train_library:train", {"model": "unigram"}),
 }

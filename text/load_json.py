@@ -158,7 +158,7 @@ def is_lossless(definition: Mapping[str, Any], vocab: TextVocab) -> bool:
         if not entry.get("special")
     )
     return (
-        model.get("type", "BPE") == "BPE"
+        model.get("type") in ("BPE", "Unigram")
         and not definition.get("normalizer")
         and is_byte_level(definition)
         and bool(cut)

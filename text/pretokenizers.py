@@ -57,7 +57,7 @@ PATTERNS = {
         (r"'s|'t|'re|'ve|'m|'ll|'d", r" ?\p{L}+", r" ?\p{N}+", r" ?[^\s\p{L}\p{N}]+"),
         aliases=(r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s",),
     ),
-    # As tiktoken has it since 0.9: unlike llama3, white space that ends the text is one pretoken, newlines
+    # As tiktoken 0.14 has it: unlike llama3, white space that ends the text is one pretoken, newlines
     # and all. tiktoken's own spelling is no alias: to `tokenizers` its {1,3}+ means any number of digits.
     "cl100k": _Pattern((*_LLAMA3[:4], r"\s+\z", r"\s*[\r\n]+")),
     "llama3": _Pattern(

@@ -23,7 +23,15 @@ from .vocab_file import parse_vocab, vocab_bytes
 VOCAB_FILE = "vocab.json"
 # Name -> where a function lies that takes a TextVocab and returns the segmenter: bytes of a pretoken to ids.
 SEGMENTERS: dict[str, str] = {
+    "merges": "segment:by_merges",
+    "greedy": "segment:greedy",
+    "greedy-right": "segment:greedy_from_right",
+    "longest": "segment:longest_first",
+    "fewest": "segment:fewest",
+    "likeliest": "segment:likeliest",
     "scaffold": "scaffold:scaffold_segmenter",
+    "multi-word": "multi_word:multi_word_segmenter",
+    "less-is-better": "less_is_better:less_is_better_segmenter",
 }
 
 

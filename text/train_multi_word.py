@@ -48,6 +48,10 @@ def train(
     """
     if runs < 0 or not words or min(words) < 2:
         raise ValueError(f"runs={runs}, words={tuple(words)}: expected 0 or more runs of two words or more")
+    if base is None and vocab_size - runs < 256:
+        raise ValueError(
+            f"vocab_size={vocab_size} with runs={runs}: expected room for 256 bytes; lower runs in options"
+        )
     if base is None:
         base = train_bpe.train(
             corpus,
