@@ -58,7 +58,6 @@ def test_the_ids_of_tiktoken_and_of_tokenizers() -> None:
         assert ids == peer.encode_ordinary(text)
         assert ids == library.encode(text, add_special_tokens=False).ids
         assert cl100k().decode_bytes(ids) == text.encode()
-        assert ids[:20] == cl100k().encode_ids(cl100k().truncate(text, 20))[:20]
 
 
 def test_saved_it_opens_in_transformers_and_here(tmp_path: Path) -> None:
@@ -74,19 +73,20 @@ def test_saved_it_opens_in_transformers_and_here(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_known_needs_words(tmp_path: Path) -> None:
-    path = write(ALPHABET | {b"th": 256, b"the": 257, b" the": 258}, tmp_path / "mine.tiktoken")
-    with pytest.raises(tokenzoo.CheckpointError, match="how text is cut is not in the file, .* PreTokenizer"):
+    path = write(ALPHABET | {b"th": 256, b"the": 257, b"zzz": 258}, tmp_path / "mine.tiktoken")
+    with pytest.raises(
+        tokenzoo.CheckpointError, match=r"how text is cut is not in the file, .* PreTokenizer"
+    ):
         tokenzoo.load(path)
     tokenizer = load_tiktoken(path, PreTokenizer("gpt2"), {END: 300}, name="mine", licence="MIT")
     assert (tokenizer.facts.name, tokenizer.facts.licence, tokenizer.facts.vocab_size) == ("mine", "MIT", 301)
-    assert tokenizer.encode_ids("the they") == [
-        257,
-        32,
-        257,
-        121,
-    ]  # " the" never forms, and is no whole pretoken
-    assert tokenizer.encode_ids(" the") == [258] and tokenizer.encode_ids(END, allow="all") == [300]
-    assert PlainTokenizer(tokenizer.definition).encode_ids(" the the") == [258, 258]
+    assert tokenizer.encode_ids("the they") == [257, 32, 257, 121]
+    # "zzz" never forms, and is found where it is a whole pretoken: by the ranks, and by what is saved of them.
+    for again in (tokenizer, PlainTokenizer(tokenizer.definition)):
+        assert (
+            again.encode_ids("zzz zzzz") == [258, 32, 122, 122, 122, 122] and again.engine.name == "tiktoken"
+        )
+    assert tokenizer.encode_ids(END, allow="all") == [300]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ pytestmark = [
 
 def test_the_examples_run(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub):
     blocks = re.findall(r"```python\n(.*?)```", (checkout / "README.md").read_text(), re.S)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     monkeypatch.chdir(tmp_path)
     shutil.copy(SAMPLES / "cat.jpg", "photo.jpg")
     shutil.copytree(SAMPLES, "photographs")
