@@ -2,14 +2,16 @@
 export PYTHONSAFEPATH = 1
 PYTHON ?= python
 
-.PHONY: check format
+.PHONY: check format lint
 
-check:
+check: lint
+	$(PYTHON) -m pytest
+
+lint:
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	mkdir -p .types && ln -sfn .. .types/tokenzoo
 	$(PYTHON) -m pyright --project pyproject.toml --pythonpath "$$(command -v $(PYTHON))"
-	$(PYTHON) -m pytest
 
 format:
 	$(PYTHON) -m ruff check --fix .

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ..zoo.chance import Chance, check_generators, select_generators
 from ..zoo.neural import NeuralTokenizer, Reconstruction, _unpadded
+from ..zoo.stamping import check_lengths, check_values
 from ..zoo.tokens import Tokens
 from .preprocess import AudioPreprocess
 from .stream import AudioStream, CausalStream, Overlap, OverlapStream, join
@@ -20,6 +21,8 @@ from .stream_state import StreamState
 
 # Resampling and lossy files overshoot [-1, 1]; beyond this it is integers that were never scaled.
 PEAK_LIMIT = 4.0
+# A month of sound in one piece.
+MAX_SECONDS = 31 * 24 * 3600
 
 
 class AudioTokenizer(NeuralTokenizer):
@@ -118,13 +121,16 @@ class AudioTokenizer(NeuralTokenizer):
         """
         if chunk_seconds is None or not self.facts.has_decoder or not len(tokens):
             return self._decode_with(tokens, generator, lambda some: self.decode_drawing(some, generator))
+        self.check_tokens(tokens)
+        check_values(tokens)
+        check_lengths(self, tokens)
         check_generators(generator, len(tokens))
-        sounds = [
-            self._decode_chunks(single, chunk_seconds, select_generators(generator, [index]))
-            for index, single in enumerate(tokens.unbind())
-        ]
-        longest = max(sound.shape[-1] for sound in sounds)
-        return torch.cat([F.pad(sound, (0, longest - sound.shape[-1])) for sound in sounds])
+        # Written in place: pieces and their sum together would take twice the memory.
+        sounds = torch.zeros(len(tokens), self.facts.channels or 1, int(tokens.extents.max()))
+        for index, single in enumerate(tokens.unbind()):
+            sound = sounds[index : index + 1, :, : int(single.extents)]
+            self._decode_chunks(single, sound, chunk_seconds, select_generators(generator, [index]))
+        return sounds.to(self.device)
 
     def stream(self, *, keep: int | None = None, block_seconds: float = 1.0) -> AudioStream:
         """An object that encodes and decodes sound in pieces of any size; see `AudioStream`.
@@ -132,6 +138,7 @@ class AudioTokenizer(NeuralTokenizer):
         keep           how many codebooks to compute
         block_seconds  how much is worked on at once; a causal model works as soon as a hop is full
         """
+        check_seconds("block_seconds", block_seconds)
         return OverlapStream(self, keep=keep, block_seconds=block_seconds)
 
     def pad_signal(self, signal: Tensor) -> Tensor:
@@ -175,6 +182,10 @@ class AudioTokenizer(NeuralTokenizer):
         return self.decoder(latents.transpose(1, 2))
 
     def finish_signal(self, signal: Tensor, tokens: Tokens) -> Tensor:
+        """See `NeuralTokenizer`."""
+        return self.finish_sound(signal)
+
+    def finish_sound(self, signal: Tensor) -> Tensor:
         """float32 in [-1, 1]; ValueError for NaN or infinity, which no clamp mends."""
         if not bool(torch.isfinite(signal.sum())):
             raise ValueError(
@@ -246,19 +257,14 @@ class AudioTokenizer(NeuralTokenizer):
         tokens = [stream.encode(piece) for piece in pieces]
         return join([*tokens, stream.flush().tokens])
 
-    def _decode_chunks(self, tokens: Tokens, chunk_seconds: float, generator: Chance) -> Tensor:
-        """(1, C, S) of one item."""
-        self.check_tokens(tokens)
+    def _decode_chunks(self, tokens: Tokens, sound: Tensor, chunk_seconds: float, generator: Chance) -> None:
+        """The tokens of one item into `sound` (1, C, S)."""
         told: dict[str, Any] = {"generator": generator} if self.facts.draws_noise else {}
-        step, samples = self._chunk_samples(chunk_seconds), int(tokens.extents[0])
-        stream = self.stream(block_seconds=chunk_seconds, **told)
-        # Written in place: pieces and their sum together would take twice the memory.
-        sound = torch.zeros(1, self.facts.channels or 1, samples)
-        place = 0
+        step = self._chunk_samples(chunk_seconds)
+        stream, place = self.stream(block_seconds=chunk_seconds, **told), 0
         for piece in self.pieces_of(tokens, step):
             place = _write(sound, stream.decode(piece), place)
         _write(sound, stream.flush().signal, place)
-        return sound.to(self.device)
 
     def pieces_of(self, tokens: Tokens, samples: int) -> Iterator[Tokens]:
         """The tokens of one item in pieces of about so many samples, for a stream to decode."""
@@ -273,8 +279,7 @@ class AudioTokenizer(NeuralTokenizer):
     def _chunk_samples(self, chunk_seconds: float) -> int:
         """Samples of a chunk, a whole number of hops."""
         hop = self.config.hop_samples
-        if not 0 < chunk_seconds < float("inf"):
-            raise ValueError(f"chunk_seconds={chunk_seconds}: expected a number of seconds above 0")
+        check_seconds("chunk_seconds", chunk_seconds)
         return max(1, round(chunk_seconds * self.config.preprocess.sample_rate_hz / hop)) * hop
 
 
@@ -299,7 +304,14 @@ class CausalAudioTokenizer(AudioTokenizer):
 
     def stream(self, *, keep: int | None = None, block_seconds: float = 1.0) -> AudioStream:
         """An object that encodes and decodes sound in pieces of any size, as soon as a hop is full."""
+        check_seconds("block_seconds", block_seconds)
         return CausalStream(self, keep=keep)
+
+
+def check_seconds(name: str, seconds: float) -> None:
+    """ValueError unless this is a length of sound that is not nothing, and not more than a month."""
+    if not isinstance(seconds, int | float) or not 0 < seconds <= MAX_SECONDS:
+        raise ValueError(f"{name}={seconds!r}: expected a number of seconds above 0, at most {MAX_SECONDS}")
 
 
 def _by_length(tokens: Tokens) -> list[list[int]]:

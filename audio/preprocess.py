@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ..zoo.optional import require
 
-# 74 hours of mono at 16 kHz; a small file must not claim more memory than a machine has.
-MAX_SAMPLES = 1 << 32
+# 18 hours of mono at 16 kHz, 4 GB: a small file must not claim more memory than a machine has.
+MAX_SAMPLES = 1 << 30
 # Beyond, for rates without a common divisor, the filter bank alone would take gigabytes.
 MAX_FILTER_TAPS = 1 << 24
 # torchaudio's defaults, named because they decide the samples: zero crossings and width of the pass band.
@@ -100,6 +100,11 @@ def resample(waveform: Tensor, from_hz: int, to_hz: int) -> Tensor:
     """(C, S) at another rate; ValueError for a pair of rates that would need a filter of gigabytes."""
     if from_hz == to_hz:
         return waveform
+    if waveform.numel() * to_hz > MAX_SAMPLES * from_hz:
+        raise ValueError(
+            f"{waveform.numel()} samples at {from_hz} Hz would be more than {MAX_SAMPLES} at {to_hz} Hz; "
+            "is the rate right? Cut the sound in pieces if it is"
+        )
     common = math.gcd(from_hz, to_hz)
     old, new = from_hz // common, to_hz // common
     taps = new * (old + 2 * math.ceil(LOWPASS_FILTER_WIDTH * old / (min(old, new) * ROLLOFF)))

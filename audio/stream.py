@@ -63,6 +63,7 @@ class AudioStream(ABC):
         self._due = 0  # samples that the tokens to decode stand for
         self._heard = 0  # samples given out
         self._listeners = 1  # items that are decoded side by side
+        self._depth: tuple[int, ...] | None = None  # codebooks of the tokens to decode
 
     @torch.no_grad()
     def encode(self, chunk: Tensor) -> Tokens:
@@ -83,8 +84,14 @@ class AudioStream(ABC):
         check_values(tokens)
         if len({*tokens.lengths.tolist()}) != 1:
             raise ValueError(f"lengths {tokens.lengths.tolist()[:8]}: a stream takes items side by side")
+        depth = tuple(tokens.values.shape[2:])
+        if self._depth is not None and (len(tokens), depth) != (self._listeners, self._depth):
+            raise ValueError(
+                f"{len(tokens)} items of codebooks {depth}: this stream began with {self._listeners} of "
+                f"{self._depth}"
+            )
         self._due += int(tokens.extents.max())
-        self._listeners = len(tokens)
+        self._listeners, self._depth = len(tokens), depth
         tokens = tokens.to(tokenizer.device)
         with tokenizer._evaluating():
             return self._sound(self._decode_ready(tokens.values))
@@ -95,7 +102,6 @@ class AudioStream(ABC):
         with self.tokenizer._evaluating():
             tokens = self._stamped(self._encode_rest(), last=True)
             rest = self._sound(self._decode_rest())
-        rest = rest[..., : max(0, self._due - (self._heard - rest.shape[-1]))]
         self._restart()
         return Flushed(tokens, rest)
 
@@ -139,8 +145,8 @@ class AudioStream(ABC):
         if not isinstance(chunk, Tensor):
             raise TypeError(f"chunk is a {type(chunk).__name__}: expected a tensor (C, S) or (B, C, S)")
         chunk = chunk[None] if chunk.ndim == 2 else chunk
-        if chunk.shape[-1]:  # a chunk may be shorter than a sound
-            tokenizer.check_signal(F.pad(chunk, (0, max(0, tokenizer.min_samples - chunk.shape[-1]))))
+        # A chunk may be shorter than a sound.
+        tokenizer.check_signal(F.pad(chunk, (0, max(0, tokenizer.min_samples - chunk.shape[-1]))))
         if self._samples is not None and len(chunk) != len(self._samples):
             raise ValueError(f"{len(chunk)} sounds: this stream began with {len(self._samples)}")
         return chunk.to(tokenizer.device, tokenizer.dtype)
@@ -163,8 +169,10 @@ class AudioStream(ABC):
         if samples is None:
             channels = self.tokenizer.facts.channels or 1
             return torch.zeros(self._listeners, channels, 0, device=self.tokenizer.device)
+        # What fills up the last hop is no sound that the tokens stand for.
+        samples = samples[..., : max(0, self._due - self._heard)]
         self._heard += samples.shape[-1]
-        return samples.float().clamp(-1, 1)
+        return self.tokenizer.finish_sound(samples)
 
 
 class OverlapStream(AudioStream):
@@ -177,8 +185,6 @@ class OverlapStream(AudioStream):
         self, tokenizer: AudioTokenizer, *, keep: int | None = None, block_seconds: float = 1.0
     ) -> None:
         hop, align = tokenizer.config.hop_samples, tokenizer.align_tokens
-        if not block_seconds > 0:
-            raise ValueError(f"block_seconds={block_seconds}: expected more than 0")
         tokens = block_seconds * tokenizer.config.preprocess.sample_rate_hz / hop
         self._block = max(1, round(tokens / align)) * align
         super().__init__(tokenizer, keep=keep)

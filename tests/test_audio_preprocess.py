@@ -99,6 +99,13 @@ def test_rates_without_a_common_divisor_are_refused_before_they_take_the_memory(
         resample(torch.zeros(1, 10), 44_101, 24_000)
 
 
+def test_a_small_file_of_a_low_rate_is_no_memory_bomb() -> None:
+    with pytest.raises(
+        ValueError, match=r"250000 samples at 1 Hz would be more than .* at 24000 Hz; is the rate"
+    ):
+        resample(torch.zeros(1, 250_000), 1, 24_000)
+
+
 def test_files_that_are_no_sound(tmp_path: Path) -> None:
     take = AudioPreprocess()
     (tmp_path / "text.wav").write_text("this is no sound, it only says so\n" * 20)

@@ -1,5 +1,7 @@
 """What all codecs share: exact length, rates, padded and chunked paths, and what they refuse."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -120,9 +122,14 @@ def test_paths_that_exclude_each_other_and_bad_chunks(codec: AudioTokenizer) -> 
     item = sound(9)
     with pytest.raises(ValueError, match="padded and chunk_seconds do not go together: leave one out"):
         codec.encode([item], padded=True, chunk_seconds=1.0)
-    for wrong in (0, -1, float("nan"), float("inf")):
+    for wrong in (0, -1, float("nan"), float("inf"), 1e300, "10"):
         with pytest.raises(ValueError, match=r"chunk_seconds=.*expected a number of seconds above 0"):
             codec.encode([item], chunk_seconds=wrong)
+    tokens = codec.encode([item])
+    for extent in (1, 10**9, 2**62):
+        tampered = replace(tokens, extents=torch.tensor([[extent]]))
+        with pytest.raises(ValueError, match=rf"3 tokens for an extent of {extent}: toy-codec takes"):
+            codec.decode(tampered, chunk_seconds=1.0)
     with pytest.raises(ValueError, match="nothing to encode: the list of items is empty"):
         codec.encode([], padded=True)
     with pytest.raises(ValueError, match=r"id 16 at .*: toy-codec takes 0 \.\.\. 15 there"):

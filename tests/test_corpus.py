@@ -74,7 +74,7 @@ def test_a_limit_holds_for_each_domain() -> None:
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no such file or folder to train on"):
+    with pytest.raises(FileNotFoundError, match="no such file or folder of text"):
         Corpus.of_files(tmp_path / "nowhere")
     with pytest.raises(
         ValueError, match=r"the corpus is empty: nothing in 'x'; give files, or folders with \.txt"

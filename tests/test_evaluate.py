@@ -107,7 +107,7 @@ def test_a_folder_of_languages_as_json(tmp_path: Path, capsys: pytest.CaptureFix
         (["en.txt", "en.txt"], 2, "en came before"),
         (["en.txt", "--out", "en.txt"], 2, "is a file"),
         (["none.txt"], 1, "no such file"),
-        (["empty.txt"], 1, "bytes on empty"),
+        (["empty.txt"], 1, "empty holds no words"),
         (["en.txt", "--tokenizer", "pyramid-128"], 2, "is for image"),
     ],
 )

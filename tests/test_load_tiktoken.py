@@ -64,7 +64,7 @@ def test_saved_it_opens_in_transformers_and_here(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
     cl100k().save_pretrained(tmp_path)
-    plain, again = AutoTokenizer.from_pretrained(tmp_path), tokenzoo.load(tmp_path)
+    plain, again = AutoTokenizer.from_pretrained(tmp_path, split_special_tokens=True), tokenzoo.load(tmp_path)
     assert isinstance(again, PlainTokenizer) and again.facts == cl100k().facts
     assert again.engine.name == "tiktoken"
     for text in ["trailing  \n  ", "numbers 1234567 and 'LL", *documents()[:20]]:
@@ -81,7 +81,7 @@ def test_a_file_that_is_not_known_needs_words(tmp_path: Path) -> None:
     tokenizer = load_tiktoken(path, PreTokenizer("gpt2"), {END: 300}, name="mine", licence="MIT")
     assert (tokenizer.facts.name, tokenizer.facts.licence, tokenizer.facts.vocab_size) == ("mine", "MIT", 301)
     assert tokenizer.encode_ids("the they") == [257, 32, 257, 121]
-    # "zzz" never forms, and is found where it is a whole pretoken: by the ranks, and by what is saved of them.
+    # "zzz" never forms; it is found where it is a whole pretoken, by the ranks and by what is saved.
     for again in (tokenizer, PlainTokenizer(tokenizer.definition)):
         assert (
             again.encode_ids("zzz zzzz") == [258, 32, 122, 122, 122, 122] and again.engine.name == "tiktoken"

@@ -101,8 +101,17 @@ def test_what_a_stream_refuses(codec: AudioTokenizer) -> None:
     stream.encode(torch.zeros(2, 1, 9))
     with pytest.raises(ValueError, match="1 sounds: this stream began with 2"):
         stream.encode(torch.zeros(1, 9))
-    with pytest.raises(ValueError, match="block_seconds=0: expected more than 0"):
-        codec.stream(block_seconds=0)
+    with pytest.raises(ValueError, match=r"sound has shape .1, 2, 1.: toy-codec takes"):
+        codec.stream().encode(torch.zeros(2, 0))
+    for wrong in (0, -1, float("nan"), float("inf"), "1"):
+        with pytest.raises(ValueError, match=r"block_seconds=.*: expected a number of seconds above 0"):
+            codec.stream(block_seconds=wrong)
+    two = codec.encode(torch.stack([sound(8), sound(8)]))
+    stream.decode(two)
+    for other in (codec.encode([sound(8)]), two.keep(2)):
+        with pytest.raises(ValueError, match=r"items of codebooks .*: this stream began with 2 of \(3,\)"):
+            stream.decode(other)
+    assert stream.flush().signal.shape == (2, 1, 8)  # what was refused left no trace
     tokens = codec.encode([sound(8), sound(20)])
     with pytest.raises(ValueError, match="a stream takes items side by side"):
         stream.decode(tokens)
@@ -110,3 +119,15 @@ def test_what_a_stream_refuses(codec: AudioTokenizer) -> None:
         join([])
     with pytest.raises(ValueError, match="keep=0"):
         codec.stream(keep=0)
+
+
+@pytest.mark.parametrize("name", ["toy-codec", "encodec", "mimi", "dac", "bigcodec"])
+def test_a_stream_gives_no_more_than_went_in(name: str) -> None:
+    codec = build_toy(name)
+    assert isinstance(codec, AudioTokenizer)
+    item = sound(7 * codec.config.hop_samples + 1).float()
+    speaking, listening = codec.stream(), codec.stream()
+    pieces = [speaking.encode(item), speaking.flush().tokens]
+    heard_first = [listening.decode(piece) for piece in pieces]
+    whole = torch.cat([*heard_first, listening.flush().signal], dim=-1)
+    assert whole.shape[-1] == item.shape[-1]

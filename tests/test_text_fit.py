@@ -74,6 +74,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "lz": {"candidates": 2, "sample_bytes": 500},
     "kl3m-domain": {"custom": ["U.S.C.", "  "], "pad": True},
     "kl3m-characters": {"max_characters": 2},
+    "multi-word": {"runs": 20},
 }
 
 
@@ -82,6 +83,10 @@ def test_every_trainer_by_its_name(name: str, tmp_path: Path) -> None:
     model = {"trainer": name, "vocab_size": 300, "options": OPTIONS.get(name, {}) | {"progress": False}}
     if name == "superbpe":
         model["options"]["transition"] = 280
+    if name == "task-adaptive":
+        base = {"trainer": "library-unigram", "vocab_size": 280, "options": {"progress": False}}
+        fit(base, {"train": SAMPLES, "limit_bytes": 3000}, tmp_path).save_pretrained(tmp_path / "base")
+        model["options"]["base"] = str(tmp_path / "base")
     size = 300 if name == "library-unigram" else 3000  # it is slow
     tokenizer: Any = fit(model, {"train": SAMPLES, "by_domain": True, "limit_bytes": size}, tmp_path)
     tokenizer.save_pretrained(tmp_path / "saved")

@@ -43,6 +43,15 @@ texts = st.lists(letters | common, max_size=60).map("".join)
 
 
 @cache
+def training_texts() -> tuple[str, ...]:
+    """The licence, and text in other scripts: what does not change under our hands."""
+    chance = random.Random(0)
+    words = [*NASTY, " ", "\n", "the cat sat on the mat. "]
+    mixed = ("".join(chance.choices(words, k=5)) for _ in range(200))
+    return (*(_CHECKOUT / "LICENSE").read_text(encoding="utf-8").split("\n\n"), *NASTY, *mixed)
+
+
+@cache
 def documents() -> tuple[str, ...]:
     """The prose and the code of this repository, cut into documents of a few kilobytes, and text in other
     scripts."""
@@ -50,10 +59,7 @@ def documents() -> tuple[str, ...]:
     for path in [*_CHECKOUT.glob("*.md"), *_CHECKOUT.glob("docs/*.md"), *_CHECKOUT.glob("zoo/*.py")]:
         whole = path.read_text(encoding="utf-8")
         found += [whole[start : start + 3000] for start in range(0, len(whole), 3000)]
-    chance = random.Random(0)
-    for _ in range(200):
-        found.append("".join(chance.choices([*NASTY, " ", "\n", "the cat sat on the mat. "], k=5)))
-    return tuple(found)
+    return (*found, *training_texts()[::2])
 
 
 def split_of(pretokenizer: PreTokenizer) -> pre_tokenizers.PreTokenizer:
@@ -76,7 +82,7 @@ def library(kind: str = "llama3", size: int = 1200) -> Tokenizer:
         special_tokens=[END],
         show_progress=False,
     )
-    found.train_from_iterator([*documents(), *NASTY], trainer)
+    found.train_from_iterator(training_texts(), trainer)
     found.encode_special_tokens = True
     return found
 

@@ -16,13 +16,15 @@ class AddedTokens:
 
     def __init__(self, ids: Mapping[str, int]) -> None:
         self._ids = dict(ids)
+        # Hundreds of names share a few beginnings, and most text has none of them.
+        self._beginnings = {name[:3] for name in ids}
 
     def __bool__(self) -> bool:
         return bool(self._ids)
 
     def parts(self, text: str) -> list[str | int]:
         """Text between names, and the ids of names, in order; no empty text."""
-        if not any(name in text for name in self._ids):
+        if not any(beginning in text for beginning in self._beginnings):
             return [text] if text else []
         found: list[str | int] = []
         end = 0

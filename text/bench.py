@@ -25,7 +25,7 @@ from .plain import DEFINITION_FILE, PlainTokenizer
 from .text_files import TextFiles
 
 Encode = Callable[[str], list[int]]
-_BLOCK_BYTES = 1 << 18
+_BLOCK_BYTES, _DOCUMENT_CHARACTERS = 1 << 18, 3000
 _REFERENCE = "tokenizers"
 
 
@@ -64,6 +64,19 @@ def measure(tokenizer: PlainTokenizer, documents: Sequence[str], rounds: int = 2
         Speed(name, size / max(taken[0], 1e-9), size / max(min(taken), 1e-9), different[name])
         for name, taken in seconds.items()
     ]
+
+
+def _documents(text: str) -> list[str]:
+    """A file in parts of a few kilobytes, cut at the ends of lines: as long as most texts are."""
+    parts: list[list[str]] = [[]]
+    size = 0
+    for line in text.splitlines(keepends=True):
+        if size > _DOCUMENT_CHARACTERS:
+            parts.append([])
+            size = 0
+        parts[-1].append(line)
+        size += len(line)
+    return ["".join(part) for part in parts]
 
 
 def _blocks(documents: Sequence[str]) -> list[list[str]]:
@@ -120,8 +133,8 @@ def _riptoken(tokenizer: PlainTokenizer, _: Path) -> Encode:
 
 def _core(module: str, tokenizer: PlainTokenizer, *, grouped: bool) -> Encode:
     cut = tokenizer.pretokenizer
-    if tokenizer.engine.name != "tiktoken" or cut is None or cut.tiktoken_regex is None:
-        raise ValueError("it has no ranks for this vocabulary")
+    if tokenizer.engine.name != "tiktoken" or cut is None or not cut.cuts_before_spaces:
+        raise ValueError("it has no ranks for this vocabulary, or its pattern leaves text out")
     regex = cut.tiktoken_regex if grouped else cut.regex
     return importlib.import_module(module).CoreBPE(tokenizer.vocab.index, {}, regex).encode_ordinary
 
@@ -154,7 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tokenizer = load(options.tokenizer)
     if not isinstance(tokenizer, PlainTokenizer):
         raise ValueError(f"{options.tokenizer} is no tokenizer that a tokenizer.json describes")
-    documents = [path.read_text(errors="replace") for path, _ in TextFiles().find(options.inputs)]
+    found = TextFiles().find(options.inputs)
+    documents = [part for path, _ in found for part in _documents(path.read_text(errors="replace"))]
     rows = measure(tokenizer, documents, options.rounds)
     if options.json:
         print(json.dumps([vars(row) for row in rows], indent=2))

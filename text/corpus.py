@@ -195,7 +195,7 @@ def _files(paths: Paths) -> list[Path]:
         elif path.is_file():
             found.append(path)
         else:
-            raise FileNotFoundError(f"{path}: no such file or folder to train on")
+            raise FileNotFoundError(f"{path}: no such file or folder of text")
     return found
 
 

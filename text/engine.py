@@ -22,7 +22,8 @@ from .pretokenizers import PreTokenizer
 from .ranks import Ranks
 from .vocab import TextVocab
 
-# tiktoken's regex library gives up (and panics) on white space of a million characters.
+# tiktoken's regex library gives up (and panics) where it may have to go back a million times: on white space
+# of so many characters, and between the matches of a pattern that does not cover everything.
 _LONG_TEXT, _LONG_SPACE = 500_000, re.compile(r"\s{100000}")
 # Pretokens of up to so many bytes are remembered by `SegmentEngine`, up to so many of them: some 20 MB.
 _CACHED_BYTES, _CACHED_PIECES = 64, 1 << 16
@@ -71,7 +72,7 @@ class RankEngine:
     def encode(self, text: str) -> list[int]:
         parts = self._pretokenizer.turn_digits(text)
         encode = self._encode_text
-        if encode is None or (len(text) > _LONG_TEXT and _LONG_SPACE.search(text)):
+        if encode is None or (len(text) > _LONG_TEXT and self._is_too_long(text)):
             encode = self._encode_by_pieces
         found = encode(text) if len(parts) == 1 else list(chain.from_iterable(map(encode, parts)))
         return found if self._ids is None else [self._ids[each] for each in found]
@@ -79,6 +80,10 @@ class RankEngine:
     def encode_piece(self, piece: bytes) -> list[int]:
         found = self._encode_piece(piece) if piece else []  # tiktoken panics on nothing
         return found if self._ids is None else [self._ids[each] for each in found]
+
+    def _is_too_long(self, text: str) -> bool:
+        """Whether a match may be too long for tiktoken's regex library, which then panics."""
+        return not self._pretokenizer.cuts_before_spaces or _LONG_SPACE.search(text) is not None
 
     def _encode_by_pieces(self, text: str) -> list[int]:
         pieces = (piece.encode() for piece in self._pretokenizer.pieces(text))
@@ -165,17 +170,17 @@ def _hidden(definition: Mapping[str, Any], specials: Collection[str]) -> Mapping
     names = {name: f"{mark}{name}" for name in specials}
     model = {**definition["model"], "dropout": None}
     vocab = model["vocab"]
+    listed = definition.get("added_tokens") or []
     if isinstance(vocab, dict):
-        model["vocab"] = {names.get(entry, entry): place for entry, place in vocab.items()}
+        # Added tokens that are not in the vocabulary would get the next free ids, whatever the file says.
+        named = vocab | {entry["content"]: entry["id"] for entry in listed}
+        model["vocab"] = {names.get(entry, entry): place for entry, place in named.items()}
     else:
         model["vocab"] = [[names.get(entry, entry), score] for entry, score in vocab]
         del model["dropout"]
     if isinstance(unknown := model.get("unk_token"), str):
         model["unk_token"] = names.get(unknown, unknown)
-    added = [
-        entry | {"content": names.get(entry["content"], entry["content"])}
-        for entry in definition.get("added_tokens") or []
-    ]
+    added = [entry | {"content": names.get(entry["content"], entry["content"])} for entry in listed]
     # A post-processor would name them too; it adds specials, and none are asked for.
     return {**definition, "model": model, "added_tokens": added, "post_processor": None}
 

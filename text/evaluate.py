@@ -92,7 +92,8 @@ def evaluate(
 
     reference  that all tell the same text, and the language whose costs are 1
 
-    ValueError for a reference that is not there, or a language without words.
+    Languages without words are skipped, and named on stderr. ValueError for a reference that is not there, or
+    when nothing is left.
     """
     if reference is not None and reference not in corpus.domains:
         known = ", ".join(corpus.domains)
@@ -100,6 +101,11 @@ def evaluate(
     texts: dict[str, list[str]] = {language: [] for language in corpus.domains}
     for language, text, _ in corpus.walk():
         texts[language].append(text)
+    for language in [language for language, each in texts.items() if not any(map(str.split, each))]:
+        if language == reference or len(texts) == 1:
+            raise ValueError(f"{language} holds no words: expected text")
+        print(f"skipped {language}: it holds no words", file=sys.stderr)
+        del texts[language]
     jobs = [(name, language) for name in tokenizers for language in texts]
     found = []
     for name, language in tqdm(jobs, desc="evaluate", file=sys.stderr, disable=None, leave=False):

@@ -11,6 +11,7 @@ from .vocab import MAX_PIECES
 
 _STRING, _ARRAY = 8, 9
 _FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_LENGTH = struct.Struct("<Q")
 _MAX_KEYS, _MAX_STRING = 1 << 16, 1 << 26
 
 
@@ -71,9 +72,12 @@ class _Head:
         return struct.unpack(f"<{form}", self._bytes(struct.calcsize(f"<{form}")))[0]
 
     def _text(self) -> str:
-        size = self._number("Q")
+        if self._place + 8 > len(self._data):
+            raise ValueError("it ends too early")
+        (size,) = _LENGTH.unpack_from(self._data, self._place)
         if size > _MAX_STRING:
             raise ValueError(f"string of {size} bytes: expected at most {_MAX_STRING}")
+        self._place += 8
         return self._bytes(size).decode()
 
     def _bytes(self, size: int) -> bytes:

@@ -25,10 +25,7 @@ _PATTERNS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("starcoder", "refact", "command-r", "smollm", "codeshell", "exaone"), _SINGLE_DIGITS),
     **dict.fromkeys(("gpt-4o", "llama4"), (PATTERNS["o200k"].regex,)),
     "tekken": (PATTERNS["tekken"].regex,),
-    "qwen35": (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|"
-        r"\s*[\r\n]+|\s+(?!\S)|\s+",
-    ),
+    "qwen35": (PATTERNS["qwen35"].regex,),
     "falcon": (r"[\p{P}\$\+<=>\^~\|`]+", _GPT2, "[0-9][0-9][0-9]"),
     "deepseek-coder": ("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-\ud7ff]+", r"\p{N}"),
     "deepseek-v3": (
@@ -172,8 +169,8 @@ def _listed(head: dict[str, Any]) -> PieceList:
 
 def _pieces(head: dict[str, Any]) -> tuple[list[str], list[int]]:
     pieces = _strings(head, "tokenizer.ggml.tokens")
-    kinds = head.get("tokenizer.ggml.token_type")
-    kinds = kinds if isinstance(kinds, list) else [Kind.NORMAL] * len(pieces)
+    told = head.get("tokenizer.ggml.token_type")
+    kinds: list[int] = told if isinstance(told, list) else [int(Kind.NORMAL)] * len(pieces)
     if len(kinds) != len(pieces) or not set(kinds) <= set(Kind):
         raise ValueError(f"{len(kinds)} token types for {len(pieces)} tokens: expected one each, 1 ... 6")
     return pieces, kinds

@@ -51,12 +51,23 @@ def _vocab_of(definition: Mapping[str, Any]) -> TextVocab:
     model, vocab = definition["model"], definition["model"]["vocab"]
     ids: dict[str, int] = vocab
     if isinstance(vocab, list):
+        if not all(isinstance(entry, list) and len(entry) == 2 for entry in vocab):
+            raise TypeError("a list of pieces holds something else than a piece and its score")
         ids = {entry: place for place, (entry, _) in enumerate(vocab)}
     added = definition.get("added_tokens") or []
     places = [*ids.values(), *(entry["id"] for entry in added)]
     for place in places:
         if type(place) is not int or not 0 <= place < MAX_PIECES:
             raise ValueError(f"id {place!r} in the vocabulary: expected 0 ... {MAX_PIECES - 1}")
+    names = {place: entry for entry, place in ids.items()}
+    if len(names) < len(ids):
+        twice = next(entry for entry, place in ids.items() if names[place] != entry)
+        raise ValueError(f"two pieces have one id, {ids[twice]}: {twice!r} and {names[ids[twice]]!r}")
+    for entry in added:
+        name, place = entry["content"], entry["id"]
+        if ids.get(name, place) != place or names.get(place, name) != name:
+            other = names.get(place, f"{name} of id {ids.get(name)}")
+            raise ValueError(f"added token {name!r} of id {place} contradicts the piece {other!r}")
     pieces = [b""] * (1 + max(places))
     read = _piece_reader(definition)
     for entry, place in ids.items():
@@ -67,12 +78,19 @@ def _vocab_of(definition: Mapping[str, Any]) -> TextVocab:
     if isinstance(vocab, list):
         listed = [float(score) for _, score in vocab]
         scores = (*listed, *[min(listed)] * (len(pieces) - len(listed)))
-    unknown = model.get("unk_id") if scores else ids.get(model.get("unk_token"))
+    every = {entry["content"]: entry["id"] for entry in added} | ids
+    unknown = model.get("unk_id") if scores else every.get(model.get("unk_token"))
+    merges = tuple(_merges(model, ids))
+    specials = {entry["content"]: entry["id"] for entry in added if entry.get("special")}
+    # Some are ordinary pieces too, such as the "!" that CLIP pads with: text yields those.
+    ordinary = set(specials.values()) & {place for merge in merges for place in merge}
+    if is_byte_level(definition):
+        ordinary |= {place for place in specials.values() if len(pieces[place]) == 1}
     return TextVocab(
         pieces=tuple(pieces),
-        merges=tuple(_merges(model, ids)),
+        merges=merges,
         scores=scores,
-        specials={entry["content"]: entry["id"] for entry in added if entry.get("special")},
+        specials={name: place for name, place in specials.items() if place not in ordinary},
         fallback=_fallback(model, ids),
         unknown=unknown,
     )
@@ -81,7 +99,10 @@ def _vocab_of(definition: Mapping[str, Any]) -> TextVocab:
 def _merges(model: Mapping[str, Any], ids: Mapping[str, int]) -> Iterator[tuple[int, int, int]]:
     prefix = len(model.get("continuing_subword_prefix") or "")
     for merge in model.get("merges") or []:
-        left, right = merge.split(" ") if isinstance(merge, str) else merge
+        parts = merge.split(" ") if isinstance(merge, str) else merge
+        if len(parts) != 2:
+            raise TypeError(f"merge {merge!r}: expected two pieces")
+        left, right = parts
         product = left + right[prefix:]
         if left not in ids or right not in ids or product not in ids:
             missing = next(entry for entry in (left, right, product) if entry not in ids)

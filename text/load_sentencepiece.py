@@ -29,14 +29,16 @@ def looks_like_sentencepiece(head: bytes) -> bool:
 def read_sentencepiece(path: Path) -> dict[str, Any]:
     """The definition of a unigram or BPE model; ValueError naming the file when it is damaged or none.
 
-    The ids are those of `sentencepiece`, except on text in which a control symbol is spelled: there
-    sentencepiece and we both take the spelling for plain text.
+    Ids are those that `tokenizers` gives to the same model. For BPE they are sentencepiece's own ids, except
+    after a user-defined symbol, where `tokenizers` puts a space as before a text. Unigram models differ
+    where two segmentations are equally likely, where text spells a byte piece ("<0x0A>"), and where a
+    normalization meets a space with a combining mark.
     """
     if (size := path.stat().st_size) > _MAX_BYTES:
         raise ValueError(f"{path.name}: {size} bytes, expected at most {_MAX_BYTES}")
     try:
         return _definition(path.read_bytes())
-    except (ValueError, TypeError, struct.error) as error:
+    except (ValueError, TypeError, AttributeError, struct.error) as error:
         raise ValueError(f"{path.name}: no readable sentencepiece model ({error})") from error
 
 

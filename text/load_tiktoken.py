@@ -127,7 +127,10 @@ def _parse(data: bytes) -> dict[bytes, int]:
 
 
 def _vocab(ranks: Mapping[bytes, int], specials: Mapping[str, int]) -> TextVocab:
-    pieces = [b""] * (1 + max((*ranks.values(), *specials.values()), default=0))
+    highest = max((*ranks.values(), *specials.values()), default=0)
+    if highest >= MAX_PIECES or min(specials.values(), default=0) < 0:
+        raise ValueError(f"id {highest} of a special: expected 0 ... {MAX_PIECES - 1}")
+    pieces = [b""] * (1 + highest)
     for piece, rank in (*ranks.items(), *((name.encode(), place) for name, place in specials.items())):
         if pieces[rank]:
             raise ValueError(f"rank {rank} is there twice: {pieces[rank]!r} and {piece!r}")

@@ -59,9 +59,9 @@ def open_folder(folder: Path, source: str | None = None) -> TextTokenizer | None
     """
     config = _read_config(folder / CONFIG_FILE)
     if "tokenizer_type" in config:
-        if config["tokenizer_type"] not in _FAMILIES:
-            return None
-        return _open_ours(folder, config, source or str(folder))
+        kind = config["tokenizer_type"]
+        is_ours = isinstance(kind, str) and kind in _FAMILIES
+        return _open_ours(folder, config, source or str(folder)) if is_ours else None
     found = next((folder / name for name in _FOREIGN if (folder / name).is_file()), None)
     return None if found is None else open_file(found)
 

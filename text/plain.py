@@ -131,6 +131,12 @@ class PlainTokenizer(TextTokenizer):
         found = self._rank_engine()
         return self._library(frozenset()) if found is None else found
 
+    @property
+    def details(self) -> dict[str, Any]:
+        cut = self.pretokenizer
+        named = {"engine": self.engine.name, "pre_tokenizer": "of its own" if cut is None else cut.kind}
+        return {**super().details, **named}
+
     def join_by(self, ranks: Ranks) -> None:
         """The merges were made of these ranks, so that nobody has to find out whether they say the same."""
         self._ranks = ranks

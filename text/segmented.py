@@ -127,6 +127,14 @@ class SegmentedTokenizer(TextTokenizer):
         return SegmentEngine(self.config.segmenter, segment, self.config.pretokenizer)
 
     @property
+    def details(self) -> dict[str, Any]:
+        return {
+            **super().details,
+            "segmenter": self.config.segmenter,
+            "pre_tokenizer": self.config.pretokenizer.kind,
+        }
+
+    @property
     def cuts_safely(self) -> bool:
         return self.config.pretokenizer.cuts_before_spaces
 

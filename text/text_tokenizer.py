@@ -68,6 +68,15 @@ class TextTokenizer(Tokenizer):
         return AsText()
 
     @property
+    def details(self) -> dict[str, Any]:
+        """What `tokenzoo info` tells besides the facts; plain values."""
+        return {
+            "specials": len(self.vocab.specials),
+            "merges": len(self.vocab.merges),
+            "longest_piece": self.vocab.longest,
+        }
+
+    @property
     def specials(self) -> dict[str, int]:
         """Name -> id of the special tokens."""
         return dict(self.vocab.specials)
@@ -81,7 +90,11 @@ class TextTokenizer(Tokenizer):
         """
         allowed = self._allowed(allow) if allow else _NONE
         if not isinstance(text, str):
-            return [each for run in runs(self.preprocess(text)) for each in self._encode_run(run, allowed)]
+            return [
+                each
+                for run in runs(as_bytes(self.preprocess(text)))
+                for each in self._encode_run(run, allowed)
+            ]
         try:
             return self._encode(text, allowed)
         except (ValueError, TypeError):

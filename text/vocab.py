@@ -118,6 +118,9 @@ class TextVocab:
     @classmethod
     def of_bytes(cls, specials: Sequence[str] = ()) -> TextVocab:
         """The 256 bytes under their own values, then the specials: where every byte-level trainer starts."""
+        for name in specials:
+            if not isinstance(name, str) or not name:
+                raise ValueError(f"special {name!r}: expected a string that is not empty")
         names = tuple(name.encode() for name in specials)
         return cls(
             pieces=(*(bytes([byte]) for byte in range(256)), *names),

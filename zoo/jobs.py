@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 DEFAULT_KEEPS = (8, 32, 128)
 DEFAULT_CODEBOOKS = (2, 4, 8)
 # What a bad file may raise; a defect of ours is not among them.
-_BAD_INPUT = (ValueError, TypeError, OSError, EOFError, UnicodeDecodeError)
+_BAD_INPUT = (ValueError, TypeError, OSError, EOFError, UnicodeDecodeError, MemoryError)
 
 
 class UsageError(Exception):
@@ -54,7 +54,8 @@ def describe(name: str, revision: str | None = None) -> dict[str, Any]:
     from .loading import load
 
     with _as_usage():
-        return _described(load(name, revision=revision).facts)
+        tokenizer = load(name, revision=revision)
+    return _described(tokenizer.facts) | getattr(tokenizer, "details", {})
 
 
 def _token_bytes(record: tokfile.TokRecord) -> int:
@@ -158,6 +159,12 @@ def decode_files(options: Namespace) -> int:
             tokens = Tokens.load(path)
             tokenizer = _tokenizer_of(tokens, options, loaded)
             if (options.tokenizer or options.untrained) and tokens.facts.fingerprint is None:
+                if tokens.facts.name != tokenizer.facts.name:
+                    print(
+                        f"{path} was made by {tokens.facts.name}; {tokenizer.facts.name} decodes it as you "
+                        "ask: what comes out may mean nothing",
+                        file=sys.stderr,
+                    )
                 tokens = _restamped(tokenizer, tokens)
             if options.keep is not None:
                 tokens = tokens.keep(options.keep)

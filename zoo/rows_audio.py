@@ -125,7 +125,7 @@ def _wavtokenizer(kind: str, repo: str, file: str) -> Row:
     )
 
 
-def _s3tokenizer(version: str, token_rate_hz: int, where: dict[str, str], paper: str) -> Row:
+def _s3tokenizer(version: str, token_rate_hz: int, repo: str | None, paper: str) -> Row:
     name = f"s3tokenizer-{version}-{token_rate_hz}hz"
     return Row(
         facts=Facts(
@@ -142,11 +142,14 @@ def _s3tokenizer(version: str, token_rate_hz: int, where: dict[str, str], paper:
         ),
         family="s3tokenizer",
         config=f"{name.replace('-', '_')}.yaml",
+        repo=repo,
+        download=None
+        if repo
+        else "https://www.modelscope.cn/models/iic/CosyVoice-300M-25Hz (speech_tokenizer_v1.onnx)",
         file=f"speech_tokenizer_{version}.onnx",
         converter="s3tokenizer",
         notice="v3 is unverified: see audio/s3.py" if version == "v3" else None,
         paper=paper,
-        **where,
     )
 
 
@@ -253,15 +256,10 @@ ROWS = (
         notice="for non-commercial use only; the w2v-BERT inside is facebook/w2v-bert-2.0, MIT",
         paper="2502.04128",
     ),
-    _s3tokenizer("v1", 50, {"repo": "FunAudioLLM/CosyVoice-300M"}, "2407.05407"),
-    _s3tokenizer(
-        "v1",
-        25,
-        {"download": "https://www.modelscope.cn/models/iic/CosyVoice-300M-25Hz (speech_tokenizer_v1.onnx)"},
-        "2407.05407",
-    ),
-    _s3tokenizer("v2", 25, {"repo": "FunAudioLLM/CosyVoice2-0.5B"}, "2412.10117"),
-    _s3tokenizer("v3", 25, {"repo": "FunAudioLLM/Fun-CosyVoice3-0.5B-2512"}, "2505.17589"),
+    _s3tokenizer("v1", 50, "FunAudioLLM/CosyVoice-300M", "2407.05407"),
+    _s3tokenizer("v1", 25, None, "2407.05407"),
+    _s3tokenizer("v2", 25, "FunAudioLLM/CosyVoice2-0.5B", "2412.10117"),
+    _s3tokenizer("v3", 25, "FunAudioLLM/Fun-CosyVoice3-0.5B-2512", "2505.17589"),
     *(
         _units(
             "hubert-base", 6, codes, f"textless_nlp/gslm/hubert/km{codes}/km.bin", "Apache-2.0", "2102.01192"

@@ -33,8 +33,9 @@ def open_text(name: str | os.PathLike[str], revision: str | None, row: Row | Non
         return _opener().open_file(path) if is_file else _opener().open_folder(path)
     if is_here:
         return None
-    looks_local = not isinstance(name, str) or name.startswith((".", "/", "~")) or "\\" in name
-    return None if looks_local or "/" not in name else _from_hub(name, revision)
+    if not isinstance(name, str) or name.startswith((".", "/", "~")) or "\\" in name or "/" not in name:
+        return None
+    return _from_hub(name, revision)
 
 
 def _from_hub(name: str, revision: str | None) -> Any:
