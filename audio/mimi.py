@@ -26,7 +26,6 @@ from .causal_transformer import CausalTransformer, CausalTransformerConfig
 from .conv import Conv1d, ConvTranspose1d
 from .preprocess import AudioPreprocess
 from .seanet import SeanetConfig, SeanetDecoder, SeanetEncoder
-from .stream import Overlap
 from .stream_state import StreamState, step_through
 
 # Sounds of up to 20 seconds pass as a whole, with the very numbers of the official code. Longer ones pass in
@@ -150,11 +149,6 @@ class Mimi(CausalAudioTokenizer):
                 seanet=SeanetDecoder(config.seanet, width),
             )
         )
-
-    @property
-    def overlap(self) -> Overlap:
-        """None: pieces carry the state of the layers."""
-        return Overlap(encode_tokens=0, decode_tokens=0, is_exact=True)
 
     def encode_latents(self, signal: Tensor, *, extents: Tensor | None = None) -> Tokens:
         """See `NeuralTokenizer`; long sounds in pieces."""

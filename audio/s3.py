@@ -81,6 +81,10 @@ class S3Config(Config):
         check_range("num_codes", self.num_codes, 0, 1 << 24)
         check_range("window_frames", self.window_frames, 1, 1 << 20)
         check_range("overlap_frames", self.overlap_frames, 0, self.window_frames - 1)
+        for level in self.levels:
+            check_range("levels", level, 2, 65536)
+        if self.levels:
+            check_range("codebook size", math.prod(self.levels), 2, 1 << 24)
         if self.log_mel.sample_rate_hz != self.preprocess.sample_rate_hz:
             raise ValueError(
                 f"log_mel.sample_rate_hz={self.log_mel.sample_rate_hz} with preprocess.sample_rate_hz="

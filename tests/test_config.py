@@ -134,7 +134,7 @@ def test_the_families_of_the_catalogue_survive_json(family: str) -> None:
 
 # Free text, which is looked up and asks for nothing; and lists that may be empty.
 FREE = {
-    "x": ("repo", "weights", "revision"),
+    "x": ("repo", "weights", "revision", "encoder_repo"),
     "[]": ("attention", "encoder_attention", "decoder_attention"),
 }
 HUGE = (-1, 10**15, 10**400, float("nan"), float("inf"), 1e300, [], {}, "x", [10**9] * 3)
