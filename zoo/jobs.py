@@ -45,7 +45,7 @@ def describe(name: str, revision: str | None = None) -> dict[str, Any]:
             "token_bytes": _token_bytes(record),
             "file_bytes": path.stat().st_size,
         }
-        return {"file": name, **_described(record.facts), **shape}
+        return {"file": name, **_described(record.facts), **_depth(record), **shape}
     row = catalogue.find(name)
     if row is not None:
         paper = None if row.paper is None else f"https://arxiv.org/abs/{row.paper}"
@@ -56,6 +56,15 @@ def describe(name: str, revision: str | None = None) -> dict[str, Any]:
     with _as_usage():
         tokenizer = load(name, revision=revision)
     return _described(tokenizer.facts) | getattr(tokenizer, "details", {})
+
+
+def _depth(record: tokfile.TokRecord) -> dict[str, Any]:
+    """How many codebooks are stored, which may be fewer than the tokenizer has, and their bit rate."""
+    if not record.facts.is_discrete or record.values.ndim != 3:
+        return {}
+    depth = record.values.shape[-1]
+    rate = record.facts.bitrate_bps(depth) if record.facts.nested == "codebooks" else None
+    return {"codebooks": depth} | ({} if rate is None else {"kbps": round(rate / 1000, 4)})
 
 
 def _token_bytes(record: tokfile.TokRecord) -> int:
@@ -343,7 +352,10 @@ def _check_out(folder: Path) -> None:
 def _find(files: Medium, inputs: Sequence[Path]) -> list[tuple[Path, Path]]:
     found = files.find(inputs)
     if not found:
-        raise ValueError(f"no files in {', '.join(map(str, inputs))}: looked for {', '.join(files.suffixes)}")
+        raise ValueError(
+            f"no files in {', '.join(map(str, inputs))}: looked for {', '.join(files.suffixes)}; "
+            "--tokenizer NAME is how to say what kind of files these are"
+        )
     return found
 
 
