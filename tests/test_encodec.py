@@ -65,7 +65,8 @@ def chunks(whole: Tensor, seed: int) -> list[Tensor]:
 
 def their(kind: str) -> Any:
     """transformers' model with random weights, and codes as wide as what is left over at their stage."""
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     torch.manual_seed(0)
     model = transformers.EncodecModel(transformers.EncodecConfig(**TINY | KINDS[kind])).eval()
     for depth, layer in enumerate(model.quantizer.layers):

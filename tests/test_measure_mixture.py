@@ -10,8 +10,6 @@ from tokenzoo.text.vocab import TextVocab
 
 from .real_text import parallel
 
-pytest.importorskip("scipy")
-
 
 def made_up(letters: str, size: int, seed: int) -> str:
     """Words of a language that does not exist, the n-th a n-th as frequent as the first."""

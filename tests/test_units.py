@@ -28,7 +28,6 @@ from .hub_server import HubServer
 from .tiny_speech import tiny_speech, write_speech
 from .toys import build_toy
 
-pytest.importorskip("transformers")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 NAMES = ("units", "small-wavlm-units")

@@ -53,7 +53,7 @@ def fetch() -> str | None:
             return "pip took longer than five minutes"
         (archive,) = Path(folder).glob("*.tar.gz")
         if hashlib.sha256(archive.read_bytes()).hexdigest() != SHA256:
-            return f"{archive.name} is not the file that was looked at"
+            raise ValueError(f"{archive.name} is not the file that was looked at: its sha256 differs")
         FOLDER.mkdir(parents=True, exist_ok=True)
         with tarfile.open(archive) as packed:
             for member in packed:
