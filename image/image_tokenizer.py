@@ -60,15 +60,10 @@ class ImageTokenizer(NeuralTokenizer):
     def finetune(self, **hyperparameters: Any) -> ImageTraining:
         """An `ImageTraining` with these hyperparameters, started from a float32 copy of the weights."""
         require("lightning.pytorch", "train")
-        from ..zoo.recipe import Identity
+        from ..zoo.training import finetuned
         from .training import ImageTraining
 
-        identity = Identity.of(self).updated(hyperparameters.pop("identity", {}))
-        kind = self.config_type.tokenizer_type
-        module = ImageTraining(kind, self.config.to_dict(), identity=identity, **hyperparameters)
-        module.tokenizer.load_state_dict(self.state_dict())
-        module.is_new = False
-        return module.to(self.device)
+        return finetuned(ImageTraining, self, hyperparameters)
 
 
 def check_range(signal: Tensor) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..zoo.objective import Objective, QuantizerLoss, Step
 from ..zoo.optional import require
 
 # Statistics of ImageNet's RGB, which every backbone of torchvision and most of timm were trained with.
@@ -44,32 +46,67 @@ class LossWeights:
                 raise ValueError(f"weight of {name} is {getattr(self, name)}: expected at least 0")
 
 
-@dataclass(frozen=True, eq=False)
-class LossTerms:
-    """Scalars; `total` is the weighted sum without the quantizer's loss, `perceptual` None when left out."""
+class PixelError(Objective):
+    """Mean absolute error of pixels."""
 
-    total: Tensor
-    mse: Tensor
-    perceptual: Tensor | None
+    name = "l1"
+
+    def forward(self, step: Step) -> Tensor:
+        return (step.rebuilt.float() - step.signal.float()).abs().mean()
 
 
-def reconstruction_loss(
-    images: Tensor, targets: Tensor, weights: LossWeights, perceptual: PerceptualLoss | None = None
-) -> LossTerms:
-    """The weighted terms of (B, 3, H, W) images, not clamped, against targets in [0, 1], in float32."""
-    difference = images.float() - targets.float()
-    errors = difference.square().flatten(1).mean(1)
-    mse = errors.mean()
-    total = weights.mse * mse
-    if weights.l1:
-        total = total + weights.l1 * difference.abs().mean()
-    if weights.log_mse:
-        total = total + weights.log_mse * (errors + _LOG_FLOOR).log().mean()
-    distance = None
-    if perceptual is not None:
-        distance = perceptual(images, targets)
-        total = total + weights.perceptual * distance
-    return LossTerms(total, mse.detach(), None if distance is None else distance.detach())
+class SquaredError(Objective):
+    """Mean squared error of pixels."""
+
+    name = "mse"
+
+    def forward(self, step: Step) -> Tensor:
+        return squared_errors(step).mean()
+
+
+class LogSquaredError(Objective):
+    """What PSNR measures: the logarithm of each picture's squared error, every picture counting alike."""
+
+    name = "log_mse"
+
+    def forward(self, step: Step) -> Tensor:
+        return (squared_errors(step) + _LOG_FLOOR).log().mean()
+
+
+class PerceptualError(Objective):
+    """`PerceptualLoss` of a backbone whose weights are read when training starts."""
+
+    name = "perceptual"
+
+    def __init__(self, weight: float, backbone: str, weights: str | None) -> None:
+        super().__init__(weight)
+        self._source = (backbone, weights)
+        # In a tuple it is no submodule: its weights stay out of checkpoints and out of `parameters()`.
+        self._loss: tuple[PerceptualLoss, ...] = ()
+
+    def prepare(self, module: Any) -> None:
+        self._loss = (PerceptualLoss(*self._source).to(module.device),)
+
+    def forward(self, step: Step) -> Tensor:
+        (loss,) = self._loss
+        return loss(step.rebuilt, step.signal)
+
+
+def image_objectives(weights: LossWeights) -> list[Objective]:
+    """The terms of these weights that are not 0, and the quantizer's own."""
+    terms = [
+        PixelError(weights.l1),
+        SquaredError(weights.mse),
+        LogSquaredError(weights.log_mse),
+        PerceptualError(weights.perceptual, weights.perceptual_backbone, weights.perceptual_weights),
+    ]
+    # That one stays at weight 0: without it DDP would miss the gradients of codebooks.
+    return [*(term for term in terms if term.weight), QuantizerLoss(weights.quantizer)]
+
+
+def squared_errors(step: Step) -> Tensor:
+    """(B,) mean squared error of each picture, in float32."""
+    return (step.rebuilt.float() - step.signal.float()).square().flatten(1).mean(1)
 
 
 class PerceptualLoss(nn.Module):

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from tokenzoo.image.losses import LossWeights, PerceptualLoss, reconstruction_loss
+from tokenzoo.image.losses import LossWeights, PerceptualLoss, image_objectives
+from tokenzoo.image.titok import TiTok
+from tokenzoo.zoo.objective import Step
+from tokenzoo.zoo.quantizer import Quantized
+
+
+def terms_of(weights: LossWeights, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """Every term by name, unweighted; the quantizer's is 7."""
+    quantized = Quantized(torch.zeros(1), torch.zeros(1), torch.tensor(7.0), None)
+    step = Step(targets, images, quantized, TiTok.__new__(TiTok))
+    found = {}
+    for term in image_objectives(weights):
+        term.prepare(SimpleNamespace(device=torch.device("cpu")))
+        found[term.name] = term(step)
+    return found
 
 
 def test_the_terms_by_hand() -> None:
     targets = torch.zeros(2, 3, 4, 4)
     images = torch.stack([torch.full((3, 4, 4), 0.5), torch.full((3, 4, 4), 0.1)])
-    terms = reconstruction_loss(images, targets, LossWeights(l1=1.0, mse=2.0, log_mse=0.5))
-    assert terms.perceptual is None
-    assert float(terms.mse) == pytest.approx(0.13)
+    terms = terms_of(LossWeights(l1=1.0, mse=2.0, log_mse=0.5), images, targets)
     logs = (math.log(0.25 + 1e-4) + math.log(0.01 + 1e-4)) / 2
-    assert float(terms.total) == pytest.approx(0.3 + 2 * 0.13 + 0.5 * logs, rel=1e-5)
+    expected = {"l1": 0.3, "mse": 0.13, "log_mse": logs, "quantizer": 7.0}
+    assert terms.keys() == expected.keys()
+    assert {name: float(term) for name, term in terms.items()} == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.fixture
@@ -49,12 +64,15 @@ def test_features_come_from_the_file(weights: Path, tmp_path: Path) -> None:
     assert torch.equal(again(images, targets), distance)
 
 
-def test_the_weighted_term_is_added(weights: Path) -> None:
-    loss = PerceptualLoss("squeezenet1_1", str(weights))
+def test_the_perceptual_term_reads_its_weights(weights: Path) -> None:
     images, targets = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64)
-    terms = reconstruction_loss(images, targets, LossWeights(mse=0.0, perceptual=3.0), loss)
-    assert terms.perceptual is not None
-    assert float(terms.total) == pytest.approx(3 * float(terms.perceptual))
+    asked = LossWeights(
+        mse=0.0, perceptual=3.0, perceptual_backbone="squeezenet1_1", perceptual_weights=str(weights)
+    )
+    terms = terms_of(asked, images, targets)
+    assert terms.keys() == {"perceptual", "quantizer"}
+    loss = PerceptualLoss("squeezenet1_1", str(weights))
+    assert torch.equal(terms["perceptual"], loss(images, targets))
 
 
 def test_missing_weights_name_the_remedy(weights: Path, tmp_path: Path) -> None:
