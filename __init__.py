@@ -7,16 +7,23 @@ if TYPE_CHECKING:
     from .checkpoints.error import CheckpointError
     from .zoo.catalogue import names
     from .zoo.facts import Facts
+    from .zoo.interleave import JointTokenizer
     from .zoo.loading import load
     from .zoo.neural import NeuralTokenizer
+    from .zoo.sequence_parts import MediaItem
     from .zoo.tokenizer import NoDecoder, Tokenizer
     from .zoo.tokens import Tokens
+    from .zoo.vocabulary import JointMedium, JointVocabulary
 
     __version__: str
 
 __all__ = [
     "CheckpointError",
     "Facts",
+    "JointMedium",
+    "JointTokenizer",
+    "JointVocabulary",
+    "MediaItem",
     "NeuralTokenizer",
     "NoDecoder",
     "Tokenizer",
@@ -29,6 +36,10 @@ __all__ = [
 _HOMES = {
     "CheckpointError": ".checkpoints.error",
     "Facts": ".zoo.facts",
+    "JointMedium": ".zoo.vocabulary",
+    "JointTokenizer": ".zoo.interleave",
+    "JointVocabulary": ".zoo.vocabulary",
+    "MediaItem": ".zoo.sequence_parts",
     "NeuralTokenizer": ".zoo.neural",
     "NoDecoder": ".zoo.tokenizer",
     "Tokenizer": ".zoo.tokenizer",

@@ -15,7 +15,15 @@ from tokenzoo.zoo.untrained import untrained
 
 from .toys import build_toy
 
-PAGES = ["quantizers.md", "kernels.md", "image.md", "audio.md", "text.md", "text_measures.md"]
+PAGES = [
+    "quantizers.md",
+    "kernels.md",
+    "image.md",
+    "audio.md",
+    "text.md",
+    "text_measures.md",
+    "joint_vocabulary.md",
+]
 # What stands in for official models, whose weights are not here.
 SMALL = {
     "flextok-d12-d12": "flextok",
