@@ -39,6 +39,9 @@ class AudioFiles(Medium):
         samples = (item.detach().cpu().clamp(-1, 1) * 32767).round().to(torch.int16)
         soundfile.write(str(path), np.ascontiguousarray(samples.T.numpy()), facts.sample_rate_hz, "PCM_16")
 
+    def log(self, writer: Any, tag: str, item: Tensor, step: int, facts: Facts) -> None:
+        writer.add_audio(tag, item.mean(0).clamp(-1, 1), step, sample_rate=facts.sample_rate_hz)
+
     def samples(self) -> list[Path]:
         """The utterances of audio/samples; see LICENCES.md there."""
         folder = Path(str(package_files(str(__package__)) / "samples"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,11 +13,15 @@ from torch.nn import functional as F
 
 from ..zoo.chance import Chance, check_generators, select_generators
 from ..zoo.neural import NeuralTokenizer, Reconstruction, _unpadded
+from ..zoo.optional import require
 from ..zoo.stamping import check_lengths, check_values
 from ..zoo.tokens import Tokens
 from .preprocess import AudioPreprocess
 from .stream import AudioStream, CausalStream, Overlap, OverlapStream, join
 from .stream_state import StreamState
+
+if TYPE_CHECKING:
+    from .training import AudioTraining
 
 # Resampling and lossy files overshoot [-1, 1]; beyond this it is integers that were never scaled.
 PEAK_LIMIT = 4.0
@@ -225,6 +229,14 @@ class AudioTokenizer(NeuralTokenizer):
         quantized = self.quantizer(latents.values, generator=generator, **told)
         rebuilt = self.decode_drawing(replace(latents, values=quantized.latents), generator)
         return Reconstruction(rebuilt, quantized)
+
+    def finetune(self, **hyperparameters: Any) -> AudioTraining:
+        """An `AudioTraining` with these hyperparameters, started from a float32 copy of the weights."""
+        require("lightning.pytorch", "train")
+        from ..zoo.training import finetuned
+        from .training import AudioTraining
+
+        return finetuned(AudioTraining, self, hyperparameters)
 
     def _items(self, signal: Tensor | Sequence[Any], extents: Tensor | None) -> list[Tensor]:
         """The sounds (C, S) of a batch or a list, checked."""

@@ -94,6 +94,8 @@ class SpeechTokenizer(AudioTokenizer):
 
     config_type = SpeechTokenizerConfig
     config: SpeechTokenizerConfig
+    # Semantic distillation alone teaches it.
+    untaught = ("transform",)
 
     def __init__(self, config: SpeechTokenizerConfig) -> None:
         super().__init__(config)

@@ -5,6 +5,8 @@ Source: openai/whisper, whisper/model.py; xingchensong/S3Tokenizer 0.3.0, model.
 
 from __future__ import annotations
 
+import collections
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -69,6 +71,11 @@ class WhisperEncoder(nn.Module):
         self.blocks = nn.ModuleList(WhisperBlock(size) for _ in range(size.blocks.layers))
 
     def forward(self, mel: Tensor, frames: Tensor | None = None) -> Tensor:
+        (last,) = collections.deque(self.each_block(mel, frames), maxlen=1)
+        return last
+
+    def each_block(self, mel: Tensor, frames: Tensor | None = None) -> Iterator[Tensor]:
+        """What each block gives, one after another; see the class."""
         first, second = self.size.first_stride, 2
         x = F.gelu(self.conv1(_hide(mel, frames)))
         frames = None if frames is None else (frames + first - 1) // first
@@ -87,7 +94,7 @@ class WhisperEncoder(nn.Module):
         keep = None if frames is None else torch.arange(count, device=x.device) < frames[:, None]
         for block in self.blocks:
             x = block(x, keep, turns)
-        return x
+            yield x
 
 
 class WhisperBlock(nn.Module):

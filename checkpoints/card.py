@@ -66,7 +66,7 @@ def model_card(
     facts       plain values, as `Facts.to_dict` gives them; unknown keys are shown under their own name
     provenance  where the weights come from, in a sentence or as a Hub id
     licence     of the weights; by default the one in the facts
-    repo        "owner/name", when known; `push` fills it in otherwise
+    repo        "owner/name", when known; `push` fills it in otherwise, and the sha of the commit
     revision    a sha to pin in the snippet; without one the card says how to pin
     tags        for the Hub, beside "tokenzoo" and "<modality>-tokenization"
 
@@ -74,22 +74,28 @@ def model_card(
     """
     modality = str(facts.get("modality", ""))
     licence = licence or facts.get("licence")
-    name = _cell(facts.get("name") or "Tokenizer")
+    name = escaped(facts.get("name") or "Tokenizer")
     sections = [
         _front_matter(modality, licence, provenance, tags),
         f"# {name}",
         f"A tokenizer of {_INPUTS.get(modality, 'signals')}, in the layout of tokenzoo.",
         _facts_table(facts),
         _usage(modality, repo or REPO_PLACEHOLDER, revision, bool(facts.get("has_decoder", True))),
-        f"## Licence\n\n{_cell(licence or 'Not stated')} (the weights).",
-        f"## Provenance\n\n{_cell(provenance or 'Not stated')}",
+        f"## Licence\n\n{escaped(licence or 'Not stated')} (the weights).",
+        f"## Provenance\n\n{escaped(provenance or 'Not stated')}",
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def name_repo(card: str, repo: str) -> str:
-    """The card with `repo` in its usage snippet, where it was not known when the card was written."""
-    return card.replace(f'tokenzoo.load("{REPO_PLACEHOLDER}', f'tokenzoo.load("{repo}')
+def name_repo(card: str, repo: str, revision: str) -> str:
+    """The card with `repo` at a commit in its usage snippet, neither known when the card was written."""
+    return card.replace(_load_line(REPO_PLACEHOLDER, None), _load_line(repo, revision))
+
+
+def pinned_revision(card: str, repo: str) -> str | None:
+    """The sha that the snippet of a card names, None without one."""
+    match = re.search(rf'tokenzoo\.load\("{re.escape(repo)}@([0-9a-f]{{40}})"\)', card)
+    return None if match is None else match[1]
 
 
 def _front_matter(modality: str, licence: object, provenance: str | None, tags: Sequence[str]) -> str:
@@ -113,18 +119,16 @@ def _facts_table(facts: Mapping[str, Any]) -> str:
     rows = ["| | |", "|---|---|"]
     shown = {key: value for key, value in facts.items() if key not in ("name", "licence", "revision")}
     for key, value in sorted(shown.items(), key=lambda item: [*_LABELS, item[0]].index(item[0])):
-        rows.append(f"| {_LABELS.get(key) or _cell(key)} | {_cell(value)} |")
+        rows.append(f"| {_LABELS.get(key) or escaped(key)} | {escaped(value)} |")
     return "\n".join(rows)
 
 
 def _usage(modality: str, repo: str, revision: str | None, has_decoder: bool) -> str:
-    pinned = f"{repo}@{revision or 'main'}"
-    note = "" if revision else "  # for results that stay, write a commit's sha for main"
     items = _INPUTS.get(modality, "items")
     lines = [
         "import tokenzoo",
         "",
-        f"tokenizer = tokenzoo.load({json.dumps(pinned)}){note}",
+        f"tokenizer = {_load_line(repo, revision)}",
         f"tokens = tokenizer.encode({items})",
     ]
     if has_decoder:
@@ -132,19 +136,25 @@ def _usage(modality: str, repo: str, revision: str | None, has_decoder: bool) ->
     return "\n".join(["## Use", "", "```python", *lines, "```"])
 
 
+def _load_line(repo: str, revision: str | None) -> str:
+    note = "" if revision else "  # for results that stay, write a commit's sha for main"
+    name = json.dumps(f"{repo}@{revision or 'main'}")
+    return f"tokenzoo.load({name}){note}"
+
+
 def _tag(text: str) -> str:
     return re.sub(r"[^a-z0-9.:]+", "-", text.lower()).strip("-")[:64]
 
 
-def _cell(value: object) -> str:
-    """One line of Markdown that shows the value as it is, at most 200 characters of it."""
+def escaped(value: object, most: int = MAX_CELL_CHARACTERS) -> str:
+    """One line of Markdown that shows the value as it is, at most so many characters of it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         items = [str(item) for item in value]
         value = f"{len(items)} x {items[0]}" if len(items) > 1 and len(set(items)) == 1 else ", ".join(items)
     text = " ".join(str(value).split())
-    if len(text) > MAX_CELL_CHARACTERS:
-        text = text[: MAX_CELL_CHARACTERS - 1] + "…"
+    if len(text) > most:
+        text = text[: most - 1] + "…"
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|#])", r"\\\1", text)

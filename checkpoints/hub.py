@@ -9,18 +9,18 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .card import name_repo
+from .card import name_repo, pinned_revision
 from .error import CheckpointError
 from .files import CARD_FILE, CONFIG_FILE, Checkpoint, missing_weights, read_config, read_folder
 from .onnx import Onnx
-from .pickles import Pickle
+from .pickles import PICKLE_SUFFIXES, Pickle
 from .weights import WEIGHTS_FILE, read_metadata
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ DEFAULT_REVISION = "main"
 RESOLVE_TIMEOUT_SECONDS = 20.0
 # A folder may hold anything, so a push takes what belongs to a checkpoint and nothing else.
 _TEXT_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json")
-PUSHED_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, *_TEXT_FILES, "LICENSE*", "*.png", "*.jpg", "*.wav")
+_GALLERY = ("*.png", "*.jpg", "*.wav", "*.flac")
+PUSHED_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, *_TEXT_FILES, "LICENSE*", "measured.json", *_GALLERY)
 _GO_ONLINE = "load it once online, or unset HF_HUB_OFFLINE and local_files_only"
 _SHA = re.compile("[0-9a-f]{40}")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
@@ -113,6 +114,20 @@ def fetch(
     return paths
 
 
+def fetch_folder(
+    repo: str, revision: str | None = None, *, token: str | None = None, local_files_only: bool = False
+) -> Path:
+    """The folder with all of a repository at one commit, but for pickles and code."""
+    given = parse_id(repo, revision)
+    sha = resolve(given.repo, given.revision, token=token, local_files_only=local_files_only)
+    refused = [f"*{suffix}" for suffix in (*PICKLE_SUFFIXES, ".py")]
+    with _translated(given.repo, sha, None):
+        folder = _api(token).snapshot_download(
+            given.repo, revision=sha, ignore_patterns=refused, local_files_only=local_files_only
+        )
+    return Path(folder)
+
+
 def read_repo(
     repo: str,
     revision: str | None = None,
@@ -152,11 +167,12 @@ def push(
     token: str | None = None,
     message: str | None = None,
 ) -> str:
-    """Upload a checkpoint folder in one commit; the sha that holds it. Identical files make no new commit.
+    """Upload a checkpoint folder; the sha of the commit that holds it all. Nothing new makes no commit.
 
     private   used only when the repository is created, which happens if need be
 
-    The model card is told the name of the repository on the way. Only files that belong to a checkpoint go.
+    Two commits: a card that names the commit of the weights cannot be part of it, and follows. Only files
+    that belong to a checkpoint go.
     """
     if parse_id(repo).revision is not None:
         raise CheckpointError("a push goes to the main branch", source=repo, remedy="leave @revision out")
@@ -168,17 +184,43 @@ def push(
         for entry in sorted(path.iterdir())
         if entry.is_file() and any(fnmatch(entry.name, pattern) for pattern in PUSHED_FILES)
     }
-    if CARD_FILE in contents:
-        contents[CARD_FILE] = name_repo((path / CARD_FILE).read_text(encoding="utf-8"), repo).encode()
+    card = contents.pop(CARD_FILE, None)
     subject = message or f"Upload {config.get('tokenizer_type', 'tokenizer')} with tokenzoo"
     with _translated(repo, None, None):
-        from huggingface_hub import CommitOperationAdd
-
         api = _api(token)
         api.create_repo(repo, private=private, exist_ok=True)
-        # Not upload_folder, which may spread the files over several commits.
-        added = [CommitOperationAdd(name, content) for name, content in contents.items()]
-        return api.create_commit(repo, added, commit_message=subject).oid
+        before = api.model_info(repo).sha
+        sha = _commit(api, repo, contents, subject)
+        if not isinstance(card, Path):
+            return sha
+        told = card.read_text(encoding="utf-8")
+        if sha == before:  # nothing new but perhaps the card: what it names still stands
+            named = _named_by(api, repo, sha)
+            if named is not None and name_repo(told, repo, named[0]) == named[1]:
+                return sha
+        card_of = {CARD_FILE: name_repo(told, repo, sha).encode()}
+        return _commit(api, repo, card_of, f"Card of {sha[:8]}")
+
+
+def _commit(api: HfApi, repo: str, contents: Mapping[str, Path | bytes], subject: str) -> str:
+    """The sha of the one commit that holds these files, which may be there already."""
+    from huggingface_hub import CommitOperationAdd
+
+    # Not upload_folder, which may spread the files over several commits.
+    added = [CommitOperationAdd(name, content) for name, content in contents.items()]
+    return api.create_commit(repo, added, commit_message=subject).oid
+
+
+def _named_by(api: HfApi, repo: str, sha: str) -> tuple[str, str] | None:
+    """The commit that the card of a commit names, and the card; None without."""
+    from huggingface_hub import errors
+
+    try:
+        card = Path(api.hf_hub_download(repo, CARD_FILE, revision=sha)).read_text(encoding="utf-8")
+    except errors.EntryNotFoundError:
+        return None
+    named = pinned_revision(card, repo)
+    return None if named is None else (named, card)
 
 
 class HubUnreachable(CheckpointError):

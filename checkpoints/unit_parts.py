@@ -71,8 +71,8 @@ class EncoderParts:
     source: str
 
 
-def read_encoder(encoder: str | os.PathLike[str], layer: int) -> EncoderParts:
-    """A HuBERT or WavLM of transformers, a folder or a Hub id, without the layers beyond `layer`.
+def read_encoder(encoder: str | os.PathLike[str], layer: int | None) -> EncoderParts:
+    """A HuBERT or WavLM of transformers, a folder or a Hub id, without the layers beyond `layer`; None: all.
 
     Weights are safetensors, or else the pickle `pytorch_model.bin`, read as every pickle here: tensors and
     plain containers only. CheckpointError for another model, and for a layer that it does not have.
@@ -81,7 +81,9 @@ def read_encoder(encoder: str | os.PathLike[str], layer: int) -> EncoderParts:
     place = {"source": checkpoint.source, "revision": checkpoint.revision}
     size = _size(checkpoint.config, layer, place)
     plain = {_without_prefix(name): tensor for name, tensor in checkpoint.tensors.items()}
-    kept = {name: t for name, t in _folded(plain).items() if _is_used(name, layer, size["norm_first"])}
+    kept = {
+        name: t for name, t in _folded(plain).items() if _is_used(name, size["layer"], size["norm_first"])
+    }
     return EncoderParts(
         size,
         {ENCODER_PREFIX + name: tensor for name, tensor in kept.items()},
@@ -153,7 +155,7 @@ def _read(encoder: str | os.PathLike[str]) -> Checkpoint:
     return read_repo(hub_id.repo, hub_id.revision, weights=Pickle(PICKLED_WEIGHTS))
 
 
-def _size(config: Mapping[str, Any], layer: int, place: Mapping[str, Any]) -> dict[str, Any]:
+def _size(config: Mapping[str, Any], layer: int | None, place: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of our `SpeechEncoderSize` out of a config.json of transformers."""
 
     def refused(reason: str, remedy: str) -> CheckpointError:
@@ -168,6 +170,7 @@ def _size(config: Mapping[str, Any], layer: int, place: Mapping[str, Any]) -> di
         told = ", ".join(odd) or f"conv_dim={widths!r}"
         raise refused(f"has {told}", "only the architecture of the published models is known here")
     layers = config.get("num_hidden_layers", 12)
+    layer = int(layers) if layer is None else layer
     if not 1 <= layer <= layers:
         raise refused(f"has {layers} layers, and layer {layer} was asked for", f"give 1 ... {layers}")
     size = {ours: config.get(theirs, assumed) for theirs, ours, assumed in _SIZES}

@@ -92,6 +92,8 @@ class Alit(DistilledTokenizer):
         self.encoder = AlitEncoder(config)
         self.quantizer = config.build_quantizer()
         self.decoder = AlitDecoder(config)
+        if config.mask_threshold is None:
+            self.untaught = ("encoder.mask_token",)
 
     @torch.no_grad()
     def encode(

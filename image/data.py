@@ -8,7 +8,8 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 
 from ..zoo.batches import Batches, FirstItems
-from .pictures import held_out, open_pictures, source_labels
+from ..zoo.held_out import held_out
+from .pictures import open_pictures, source_labels
 from .preprocess import ImagePreprocess
 
 
@@ -27,6 +28,9 @@ class ImageFolderData(LightningDataModule):
     crop               side of the smallest random square as a share of the shorter edge of a file;
                        larger array rows are cut at the tokenizer's size, anywhere
     seed               of order, flips and cuts
+    captions           batches are `CaptionedImages`, for TA-TiTok and TexTok. Beside `x.png` lies `x.txt`, or
+                       in the folder `captions.json`, texts by path; beside `x.npy` `x.captions.json`, a list.
+                       What says left or right goes with flip: false
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class ImageFolderData(LightningDataModule):
         flip: bool = True,
         crop: float = 0.6,
         seed: int = 0,
+        captions: bool = False,
     ) -> None:
         super().__init__()
         if not 0 <= validation_share < 1:
@@ -58,6 +63,7 @@ class ImageFolderData(LightningDataModule):
         self.flip = flip
         self.crop = crop
         self.seed = seed
+        self.captions = captions
 
     def setup(self, stage: str) -> None:
         """Finds the pictures; how they are sized is asked of the trainer's module."""
@@ -66,8 +72,12 @@ class ImageFolderData(LightningDataModule):
         if self.validation_path is None:
             is_held = held_out(source_labels(self.train_path), self.validation_share)
             rows, held = np.flatnonzero(~is_held), np.flatnonzero(is_held)
-        self._training = open_pictures(self.train_path, rows, preprocess, crop=self.crop, flip=self.flip)
-        self._held_out = open_pictures(self.validation_path or self.train_path, held, preprocess)
+        self._training = open_pictures(
+            self.train_path, rows, preprocess, crop=self.crop, flip=self.flip, captions=self.captions
+        )
+        self._held_out = open_pictures(
+            self.validation_path or self.train_path, held, preprocess, captions=self.captions
+        )
         if self.trainer is not None and not len(self._held_out):
             self.trainer.limit_val_batches = 0
 

@@ -136,6 +136,11 @@ class FlexTok(ImageTokenizer):
         self.quantizer = FiniteScalarQuantizer(config.levels)
         self.decoder = FlexTokDecoder(config)
 
+    @property
+    def loss_defaults(self) -> dict[str, float]:
+        """The flow's own loss, which stands where the quantizer's does, and no pixels."""
+        return {"mse": 0.0}
+
     @torch.no_grad()
     def encode(
         self,

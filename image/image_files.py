@@ -35,6 +35,9 @@ class ImageFiles(Medium):
     def write(self, item: Tensor, path: Path, facts: Facts) -> None:
         to_image(item).save(path)
 
+    def log(self, writer: Any, tag: str, item: Tensor, step: int, facts: Facts) -> None:
+        writer.add_image(tag, item, step)
+
     def samples(self) -> list[Path]:
         """The six photographs of image/samples; see LICENCES.md there."""
         folder = Path(str(package_files(str(__package__)) / "samples"))

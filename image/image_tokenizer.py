@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # How far resampling may overshoot the range before it is taken for a mistake.
 RANGE_SLACK = 1e-3
+# Of the divergence of continuous tokenizers, a sum over tokens and features: what TiTok and LDM train with.
+KL_WEIGHT = 1e-6
 
 
 class ImageTokenizer(NeuralTokenizer):
@@ -26,6 +28,21 @@ class ImageTokenizer(NeuralTokenizer):
     @property
     def preprocess(self) -> ImagePreprocess:
         return self.config.preprocess
+
+    @property
+    def rebuilds_pixels(self) -> bool:
+        """Whether `forward` gives images; the others train on terms of their own."""
+        return True
+
+    @property
+    def loss_defaults(self) -> dict[str, float]:
+        """Weights of `LossWeights` that this family trains with unless told otherwise; others are 1."""
+        return {}
+
+    @property
+    def term_defaults(self) -> tuple[str, ...]:
+        """Further terms that this family trains with unless told otherwise; see image/objectives.py."""
+        return ()
 
     def check_signal(self, signal: Tensor) -> None:
         """float (B, 3, size, size) in [0, 1], finite."""

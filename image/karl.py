@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..zoo.chance import Chance
+from ..zoo.chance import Chance, draw_noise
 from ..zoo.config import check_range
 from ..zoo.facts import Facts
 from ..zoo.neural import Reconstruction
@@ -29,6 +29,8 @@ from .karl_parts import KarlDecoder, KarlEncoder, error_index
 HALTING_THRESHOLD = 0.75
 # What the authors recommend.
 MAX_ERROR = 0.05
+# Training first asks for one of so many errors, the smallest: 0.005 ... 0.04.
+FIRST_ERRORS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +81,17 @@ class Karl(DistilledTokenizer):
 
     config_type = KarlConfig
     config: KarlConfig
+    untaught = ("encoder.norm_halt", "encoder.halting")
 
     def __init__(self, config: KarlConfig) -> None:
         super().__init__(config)
         self.encoder = KarlEncoder(config)
         self.quantizer = config.build_quantizer()
         self.decoder = KarlDecoder(config)
+
+    @property
+    def term_defaults(self) -> tuple[str, ...]:
+        return ("halting",)
 
     @torch.no_grad()
     def encode(
@@ -160,16 +167,30 @@ class Karl(DistilledTokenizer):
     ) -> Reconstruction:
         """See `NeuralTokenizer`. All latents of the budget are quantized and count in the loss.
 
-        In eval mode those that halt are then left out, as `encode` does. In train mode none is, as in the
-        first of the two passes of the official training; the votes get no gradient here.
+        In eval mode those that halt are then left out, as `encode` does. In train mode none is, and given a
+        generator, budget and error are drawn: the first of the two passes of the official training. The
+        votes get no gradient here; `Halting` of image/halting.py is the second pass.
         """
         self._refuse(lengths, captions)
         noise = posterior_noise(self.config, len(signal), generator)
-        latents, kept = self._vote(signal, None, MAX_ERROR, noise)
+        if not self.training or generator is None:
+            latents, kept = self._vote(signal, None, MAX_ERROR, noise)
+        else:
+            budget, errors = self._first_trial(len(signal), generator)
+            latents, kept = self.encoder(signal, errors.to(signal.device), budget, noise)[0], None
         quantized = self.quantizer(latents, generator=generator)
         return Reconstruction(
             self.decoder(quantized.latents, keep=None if self.training else kept), quantized
         )
+
+    def _first_trial(self, batch: int, generator: Chance) -> tuple[int, Tensor]:
+        """A budget for the batch, a multiple of the step up to one and a half times the usual (16 ... 368
+        for the authors' 256), and an error for each item (B,), by its place among ERRORS."""
+        uniform = torch.special.ndtr(draw_noise((batch, 2), generator)).clamp(max=1 - 1e-6)
+        step, usual = self.config.budget_step, self.config.budget
+        most = max(1, min(self.config.max_tokens, 3 * usual // 2 - step) // step)
+        budget = step * (1 + int(uniform[0, 0] * most)) if batch else usual
+        return budget, (uniform[:, 1] * FIRST_ERRORS).long()
 
     def _vote(
         self, signal: Tensor, keep: int | None, max_error: float, noise: Tensor | None
@@ -179,7 +200,7 @@ class Karl(DistilledTokenizer):
         check_range("keep", budget, 1, self.config.max_tokens)
         check_range("max_error", max_error, 0, float("inf"))
         latents, votes = self.encoder(signal, error_index(max_error), budget, noise)
-        return latents, votes.sigmoid() <= HALTING_THRESHOLD
+        return latents, ~halted(votes)
 
     def _check_positions(self, positions: Tensor, mask: Tensor) -> None:
         """ValueError unless every token has a slot of its own."""
@@ -193,3 +214,8 @@ class Karl(DistilledTokenizer):
         ordered = torch.where(mask, positions, padding).sort(dim=1).values
         if bool((ordered[:, 1:] == ordered[:, :-1]).any()):
             raise ValueError(f"positions hold a slot twice: {self.facts.name} has one token a slot")
+
+
+def halted(votes: Tensor) -> Tensor:
+    """Which latents are not needed, by their logits: (B, N) float -> (B, N) bool."""
+    return votes.sigmoid() > HALTING_THRESHOLD

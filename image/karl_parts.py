@@ -26,7 +26,7 @@ class KarlEncoder(DistilledEncoder):
     """Images to latents, and a vote of each latent on whether it is needed.
 
     images   (B, 3, H, W) float in [0, 1]
-    error    which of ERRORS to aim at, by its place there
+    error    which of ERRORS to aim at, by its place there; one, or (B,) int64
     budget   N, how many latents to try with
     noise    see `DistilledEncoder.features`
     returns  (B, N, D) float latents, and (B, N) float logits of halting
@@ -48,11 +48,12 @@ class KarlEncoder(DistilledEncoder):
             part.apply(initialise)
 
     def forward(
-        self, images: Tensor, error: int, budget: int, noise: Tensor | None = None
+        self, images: Tensor, error: int | Tensor, budget: int, noise: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         patches = self.patches(images, noise)
         batch, count, _ = patches.shape
-        aim = self.error_tokens[error].expand(batch, 1, -1)
+        aims = self.error_tokens[error]
+        aim = aims[:, None] if aims.ndim > 1 else aims.expand(batch, 1, -1)
         latents = self.latent_tokens[:budget].expand(batch, -1, -1)
         patches = patches + positions_of(self.patch_positions, self.side)
         latents = self.transformer(torch.cat([aim, patches, latents], dim=1))[:, 1 + count :]

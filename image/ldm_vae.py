@@ -14,6 +14,7 @@ from ..zoo.facts import Facts
 from ..zoo.gaussian import GaussianPosterior
 from .conv_parts import ConvConfig, ConvDecoder, ConvEncoder
 from .grid_tokenizer import GridTokenizer
+from .image_tokenizer import KL_WEIGHT
 from .preprocess import ImagePreprocess
 
 
@@ -62,3 +63,7 @@ class LdmVae(GridTokenizer):
         moments = self.quantizer.dim_in
         self.encoder = ConvEncoder(config.conv, moments, moments)
         self.decoder = ConvDecoder(config.conv, config.latent_dim, config.latent_dim)
+
+    @property
+    def loss_defaults(self) -> dict[str, float]:
+        return {"quantizer": KL_WEIGHT}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ..zoo.objective import Objective, QuantizerLoss, Step
 from ..zoo.optional import require
+from .lpips import LpipsHeads
+from .teacher import IMAGENET_MEAN, IMAGENET_STD, timm_features
+from .torch_files import read_tensors
 
-# Statistics of ImageNet's RGB, which every backbone of torchvision and most of timm were trained with.
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
 _TIMM = "timm/"
 _LOG_FLOOR = 1e-4
 
@@ -30,20 +30,37 @@ class LossWeights:
     quantizer            the quantizer's own loss
     perceptual_backbone  a model of torchvision with `.features` (mobilenet_v2, vgg16, ...), or "timm/NAME"
     perceptual_weights   file of its state dict, .pth or .safetensors; without it timm asks the Hub
+    lpips                file of the heads of LPIPS for vgg16, alexnet or squeezenet1_1; without it all
+                         channels count alike
+
+    None for `mse` and `quantizer` is what the family says (`ImageTokenizer.loss_defaults`), else 1: 1e-6 for
+    the divergence of continuous tokenizers, and no pixels where a flow is trained.
     """
 
     l1: float = 0.0
-    mse: float = 1.0
+    mse: float | None = None
     log_mse: float = 0.0
     perceptual: float = 0.0
-    quantizer: float = 1.0
+    quantizer: float | None = None
     perceptual_backbone: str = "mobilenet_v2"
     perceptual_weights: str | None = None
+    lpips: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("l1", "mse", "log_mse", "perceptual", "quantizer"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"weight of {name} is {getattr(self, name)}: expected at least 0")
+            weight = getattr(self, name)
+            if weight is not None and not weight >= 0:
+                raise ValueError(f"weight of {name} is {weight}: expected at least 0")
+
+    def settled(self, defaults: Mapping[str, float]) -> LossWeights:
+        """Without None: a weight that is not said is that of `defaults`, else 1."""
+        open_ones = [name for name in ("mse", "quantizer") if getattr(self, name) is None]
+        return replace(self, **{name: defaults.get(name, 1.0) for name in open_ones})
+
+    @property
+    def of_pixels(self) -> list[str]:
+        """The terms that compare pixels, of those that are not left out."""
+        return [name for name in ("l1", "mse", "log_mse", "perceptual") if getattr(self, name)]
 
 
 class PixelError(Objective):
@@ -78,9 +95,9 @@ class PerceptualError(Objective):
 
     name = "perceptual"
 
-    def __init__(self, weight: float, backbone: str, weights: str | None) -> None:
+    def __init__(self, weight: float, backbone: str, weights: str | None, lpips: str | None) -> None:
         super().__init__(weight)
-        self._source = (backbone, weights)
+        self._source = (backbone, weights, lpips)
         # In a tuple it is no submodule: its weights stay out of checkpoints and out of `parameters()`.
         self._loss: tuple[PerceptualLoss, ...] = ()
 
@@ -94,14 +111,16 @@ class PerceptualError(Objective):
 
 def image_objectives(weights: LossWeights) -> list[Objective]:
     """The terms of these weights that are not 0, and the quantizer's own."""
+    weights = weights.settled({})
+    backbone = (weights.perceptual_backbone, weights.perceptual_weights, weights.lpips)
     terms = [
         PixelError(weights.l1),
-        SquaredError(weights.mse),
+        SquaredError(weights.mse or 0.0),
         LogSquaredError(weights.log_mse),
-        PerceptualError(weights.perceptual, weights.perceptual_backbone, weights.perceptual_weights),
+        PerceptualError(weights.perceptual, *backbone),
     ]
     # That one stays at weight 0: without it DDP would miss the gradients of codebooks.
-    return [*(term for term in terms if term.weight), QuantizerLoss(weights.quantizer)]
+    return [*(term for term in terms if term.weight), QuantizerLoss(weights.quantizer or 0.0)]
 
 
 def squared_errors(step: Step) -> Tensor:
@@ -113,20 +132,23 @@ class PerceptualLoss(nn.Module):
     """Squared distance of a frozen classifier's features, each position at length 1, mean over scales.
 
     After LPIPS (Zhang et al. 2018, arXiv 1801.03924), without its learned weights of channels. Features are
-    taken before each halving of the resolution, down to 1/16.
+    taken before each halving of the resolution, down to 1/16. With the heads of LPIPS it is LPIPS itself.
 
     backbone  a model of torchvision with `.features`, or "timm/NAME"
     weights   file of its state dict
+    lpips     file of the heads; see `LpipsHeads`
 
     ValueError or OSError, naming the remedy, when the weights are not there: features are never random.
     """
 
-    def __init__(self, backbone: str, weights: str | None) -> None:
+    def __init__(self, backbone: str, weights: str | None, lpips: str | None = None) -> None:
         super().__init__()
+        self.heads = None if lpips is None else LpipsHeads(backbone, lpips)
         if backbone.startswith(_TIMM):
             self.backbone = _timm_features(backbone.removeprefix(_TIMM), weights)
         else:
-            self.backbone = _TorchvisionFeatures(backbone, weights)
+            taps = None if self.heads is None else self.heads.taps
+            self.backbone = _TorchvisionFeatures(backbone, weights, taps)
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> PerceptualLoss:
@@ -138,18 +160,20 @@ class PerceptualLoss(nn.Module):
         seen = self._features(images)
         with torch.no_grad():
             wanted = self._features(targets)
+        if self.heads is not None:
+            return self.heads(seen, wanted).mean()
         distances = [(_unit(a) - _unit(b)).square().sum(1).mean() for a, b in zip(seen, wanted, strict=True)]
         return torch.stack(distances).mean()
 
     def _features(self, images: Tensor) -> Sequence[Tensor]:
-        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (_MEAN, _STD))
+        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
         return self.backbone((images - mean) / std)
 
 
 class _TorchvisionFeatures(nn.Module):
-    """The last map of each resolution down to 1/16 of a `.features` sequence."""
+    """The last map of each resolution down to 1/16 of a `.features` sequence, or those after given layers."""
 
-    def __init__(self, name: str, weights: str | None) -> None:
+    def __init__(self, name: str, weights: str | None, taps: Sequence[int] | None = None) -> None:
         super().__init__()
         models = require("torchvision.models", "image")
         if name not in models.list_models():
@@ -166,10 +190,17 @@ class _TorchvisionFeatures(nn.Module):
             raise ValueError(f"perceptual_backbone {name!r} has no `.features`; try mobilenet_v2 or vgg16")
         _load_state(model, weights, name)
         self.layers = model.features
+        self.taps = taps
 
     def forward(self, image: Tensor) -> list[Tensor]:
         x = image
         maps: list[Tensor] = []
+        if self.taps is not None:
+            for place, layer in enumerate(self.layers[: self.taps[-1] + 1]):
+                x = layer(x)
+                if place in self.taps:
+                    maps.append(x)
+            return maps
         for layer in self.layers:
             before, x = x, layer(x)
             if x.shape[-1] < before.shape[-1] and before is not image:
@@ -180,29 +211,16 @@ class _TorchvisionFeatures(nn.Module):
 
 
 def _timm_features(name: str, weights: str | None) -> nn.Module:
-    timm = require("timm", "image")
     if weights is not None and not Path(weights).is_file():
         raise FileNotFoundError(_no_file(name, weights))
-    overlay = None if weights is None else {"file": weights}
-    try:
-        return timm.create_model(name, pretrained=True, features_only=True, pretrained_cfg_overlay=overlay)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"the perceptual loss cannot load timm's {name} ({error}): set perceptual_weights to the file of "
-            "its state dict, or the weight of `perceptual` to 0"
-        ) from error
+    return timm_features(name, weights)
 
 
 def _load_state(model: nn.Module, weights: str, name: str) -> None:
     path = Path(weights).expanduser()
     if not path.is_file():
         raise FileNotFoundError(_no_file(name, weights))
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        state = load_file(path)
-    else:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_tensors(path, f"the state dict of {name}")
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

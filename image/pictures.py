@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from PIL import Image, ImageOps
 from torch import Generator, Tensor
 
 from ..zoo.batches import Source
+from .captioned import CaptionedImages, read_captions
 from .image_files import ImageFiles
 from .preprocess import ImagePreprocess, ImageReadError, read_image
 
@@ -23,16 +22,20 @@ _log = logging.getLogger("tokenzoo")
 class ArrayPictures(Source):
     """uint8 (B, 3, size, size) out of a uint8 array (N, H, W, 3), read from disk as they are needed.
 
-    rows   which of them; ValueError unless H and W are at least `size`
-    size   pixels along one side: the centre, or a random place
-    flip   mirror half of the randomly cut ones
+    rows      which of them; ValueError unless H and W are at least `size`
+    size      pixels along one side: the centre, or a random place
+    flip      mirror half of the randomly cut ones
+    captions  of the chosen rows: batches are `CaptionedImages`
     """
 
-    def __init__(self, path: Path, rows: np.ndarray, size: int, flip: bool) -> None:
+    def __init__(
+        self, path: Path, rows: np.ndarray, size: int, flip: bool, captions: Sequence[str] | None = None
+    ) -> None:
         self._array = open_array(path)
         self._rows = rows
         self._size = size
         self._flip = flip
+        self._captions = captions
         height, width = self._array.shape[1:3]
         if min(height, width) < size:
             raise ValueError(f"{path} holds images of {height} x {width}: expected at least {size} x {size}")
@@ -40,7 +43,7 @@ class ArrayPictures(Source):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def read(self, indices: Sequence[int], generator: Generator | None) -> Tensor:
+    def read(self, indices: Sequence[int], generator: Generator | None) -> Tensor | CaptionedImages:
         size = self._size
         spare_y, spare_x = self._array.shape[1] - size, self._array.shape[2] - size
         cuts = np.empty((len(indices), size, size, 3), np.uint8)
@@ -50,7 +53,9 @@ class ArrayPictures(Source):
                 top, left = _below(spare_y + 1, generator), _below(spare_x + 1, generator)
             cut[:] = self._array[self._rows[index], top : top + size, left : left + size]
         images = torch.from_numpy(cuts).permute(0, 3, 1, 2).contiguous()
-        return _mirrored(images, generator) if self._flip and generator is not None else images
+        if self._flip and generator is not None:
+            images = _mirrored(images, generator)
+        return _captioned(images, self._captions, indices)
 
 
 class FolderPictures(Source):
@@ -59,28 +64,41 @@ class FolderPictures(Source):
     preprocess  sizes them; random cuts are squares, brought to the same size
     crop        side of the smallest random square as a share of the shorter edge
     flip        mirror half of the randomly cut ones
+    captions    of the files: batches are `CaptionedImages`
     """
 
-    def __init__(self, paths: Sequence[Path], preprocess: ImagePreprocess, crop: float, flip: bool) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        preprocess: ImagePreprocess,
+        crop: float,
+        flip: bool,
+        captions: Sequence[str] | None = None,
+    ) -> None:
         self._paths = list(paths)
         self._preprocess = preprocess
         self._crop = crop
         self._flip = flip
+        self._captions = captions
         # Shared with the workers, so that each bad file is reported by one of them only.
         self._is_bad = torch.zeros(len(self._paths), dtype=torch.bool).share_memory_()
 
     def __len__(self) -> int:
         return len(self._paths)
 
-    def read(self, indices: Sequence[int], generator: Generator | None) -> Tensor:
-        images = torch.stack([self._read_one(index, generator) for index in indices])
-        return _mirrored(images, generator) if self._flip and generator is not None else images
+    def read(self, indices: Sequence[int], generator: Generator | None) -> Tensor | CaptionedImages:
+        found = [self._read_one(index, generator) for index in indices]
+        images = torch.stack([planes for _, planes in found])
+        if self._flip and generator is not None:
+            images = _mirrored(images, generator)
+        return _captioned(images, self._captions, [index for index, _ in found])
 
-    def _read_one(self, index: int, generator: Generator | None) -> Tensor:
+    def _read_one(self, index: int, generator: Generator | None) -> tuple[int, Tensor]:
+        """The picture at `index` or in its place, and where that is."""
         while True:
             if not self._is_bad[index]:
                 try:
-                    return self._planes(self._paths[index], generator)
+                    return index, self._planes(self._paths[index], generator)
                 except ImageReadError as error:
                     self._is_bad[index] = True
                     _log.warning("skipped: %s", error)
@@ -96,16 +114,29 @@ class FolderPictures(Source):
 
 
 def open_pictures(
-    path: Path, rows: np.ndarray | None, preprocess: ImagePreprocess, *, crop: float = 1.0, flip: bool = False
+    path: Path,
+    rows: np.ndarray | None,
+    preprocess: ImagePreprocess,
+    *,
+    crop: float = 1.0,
+    flip: bool = False,
+    captions: bool = False,
 ) -> Source:
-    """The pictures of a folder or a `.npy` file; `rows` chooses some, in the order of `source_labels`."""
+    """The pictures of a folder or a `.npy` file; `rows` chooses some, in the order of `source_labels`.
+
+    captions  with the texts that `read_captions` finds
+    """
+    texts = read_captions(path, source_labels(path)) if captions else None
+    if texts is not None and rows is not None:
+        texts = [texts[row] for row in rows]
     if path.suffix == ".npy":
         if preprocess.size is None:
             raise ValueError(f"{path}: this tokenizer takes pictures of any size; train it on a folder")
         rows = np.arange(len(open_array(path))) if rows is None else rows
-        return ArrayPictures(path, rows, preprocess.size, flip)
+        return ArrayPictures(path, rows, preprocess.size, flip, texts)
     paths = find_pictures(path)
-    return FolderPictures(paths if rows is None else [paths[row] for row in rows], preprocess, crop, flip)
+    paths = paths if rows is None else [paths[row] for row in rows]
+    return FolderPictures(paths, preprocess, crop, flip, texts)
 
 
 def open_array(path: Path) -> np.ndarray:
@@ -143,23 +174,12 @@ def source_labels(path: Path) -> list[str]:
     return labels
 
 
-def held_out(labels: Sequence[str], share: float) -> np.ndarray:
-    """Which items are for validation: (N,) bool, the same ones every time, all of a label or none.
-
-    Whole labels are taken in the order of their digests until `share` of the items is reached; without labels
-    the last items are taken, so that neighbours, which may be cuts of one photograph, stay together.
-    """
-    wanted = round(share * len(labels))
-    if not any(labels):
-        return np.arange(len(labels)) >= len(labels) - wanted
-    sizes = Counter(labels)
-    held: set[str] = set()
-    for label in sorted(sizes, key=lambda name: hashlib.blake2b(name.encode()).digest()):
-        if wanted <= 0:
-            break
-        held.add(label)
-        wanted -= sizes[label]
-    return np.array([label in held for label in labels])
+def _captioned(
+    images: Tensor, captions: Sequence[str] | None, indices: Sequence[int]
+) -> Tensor | CaptionedImages:
+    if captions is None:
+        return images
+    return CaptionedImages(images, tuple(captions[index] for index in indices))
 
 
 def _random_square(image: Image.Image, smallest: float, generator: Generator) -> Image.Image:

@@ -114,6 +114,7 @@ class ReTok(ImageTokenizer):
 
     config_type = ReTokConfig
     config: ReTokConfig
+    untaught = ("decoder.semantic",)
 
     def __init__(self, config: ReTokConfig) -> None:
         super().__init__(config)

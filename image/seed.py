@@ -158,6 +158,18 @@ class Seed(ImageTokenizer):
         self.decoder = SeedDecoder(config)
         self.painter = None if config.unclip is None else UnclipPainter(config.unclip)
 
+    @property
+    def rebuilds_pixels(self) -> bool:
+        return False
+
+    @property
+    def loss_defaults(self) -> dict[str, float]:
+        return {"mse": 0.0}
+
+    @property
+    def term_defaults(self) -> tuple[str, ...]:
+        return ("embedding",)
+
     def mock_companions(self) -> None:
         """See `NeuralTokenizer`."""
         if self.painter is not None:

@@ -25,7 +25,7 @@ from ..zoo.quantizer import Quantizer
 from ..zoo.tokens import Tokens
 from ..zoo.transformer import TransformerSize
 from ..zoo.vector_quantizer import VectorQuantizer
-from .image_tokenizer import ImageTokenizer
+from .image_tokenizer import KL_WEIGHT, ImageTokenizer
 from .maskgit import PixelDecoderConfig
 from .preprocess import ImagePreprocess
 from .titok_parts import TiTokDecoder, TiTokEncoder
@@ -157,6 +157,20 @@ class TiTok(ImageTokenizer):
         self.quantizer = config.build_quantizer()
         self.encoder = self.build_encoder(self.quantizer.dim_in)
         self.decoder = self.build_decoder()
+
+    @property
+    def rebuilds_pixels(self) -> bool:
+        return self.facts.has_decoder
+
+    @property
+    def loss_defaults(self) -> dict[str, float]:
+        if not self.rebuilds_pixels:
+            return {"mse": 0.0}
+        return {"quantizer": KL_WEIGHT} if self.config.quantizer == "gaussian" else {}
+
+    @property
+    def term_defaults(self) -> tuple[str, ...]:
+        return () if self.rebuilds_pixels else ("codes",)
 
     def build_encoder(self, dim: int) -> TiTokEncoder:
         """The encoder of this configuration, with new weights; latents of width `dim`."""

@@ -148,6 +148,11 @@ class TokenBridge(ImageTokenizer):
     def preprocess(self) -> ImagePreprocess:
         return self.base.preprocess
 
+    @property
+    def loss_defaults(self) -> dict[str, float]:
+        """As the tokenizer below; the bins have no weights and pass gradients straight through."""
+        return self.base.loss_defaults
+
     def check_signal(self, signal: Tensor) -> None:
         """As the tokenizer below."""
         self.base.check_signal(signal)

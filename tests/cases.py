@@ -15,7 +15,7 @@ from tokenzoo.text.plain import PlainConfig
 from tokenzoo.zoo import catalogue
 
 from .test_titok import CONFIGS, make
-from .text_samples import small
+from .text_samples import REWRITTEN, small
 from .toys import TOYS, build_toy
 
 LOADABLE = {row.name: row.facts for row in catalogue.rows() if row.repo is row.download is None}
@@ -28,6 +28,7 @@ FACTS: dict[str, Facts] = {
     **{name: config.facts() for name, config in SMALL.items()},
     **{name: toy.config_type().facts() for name, toy in TOYS.items()},
     SMALL_TEXT: replace(PlainConfig(1200, is_lossless=True).facts(), name=SMALL_TEXT),
+    **{name: make().stated for name, make in REWRITTEN.items()},
 }
 NAMES = list(FACTS)
 # Text is bytes and vocabularies, but for the toys that learn words.
@@ -48,6 +49,8 @@ def tokenizer_of(name: str) -> Tokenizer:
             _loaded[name] = make(SMALL[name])
         elif name == SMALL_TEXT:
             _loaded[name] = small()
+        elif name in REWRITTEN:
+            _loaded[name] = REWRITTEN[name]()
         else:
             _loaded[name] = build_toy(name) if name in TOYS else tokenzoo.load(name)
     return _loaded[name]

@@ -15,12 +15,12 @@ from torch import Generator, Tensor
 from tokenzoo.image.pictures import (
     ArrayPictures,
     find_pictures,
-    held_out,
     open_array,
     open_pictures,
     source_labels,
 )
 from tokenzoo.image.preprocess import ImagePreprocess, ImageReadError
+from tokenzoo.zoo.held_out import held_out
 
 EIGHT = ImagePreprocess(size=8)
 

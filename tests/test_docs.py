@@ -20,13 +20,16 @@ PAGES = [
     "kernels.md",
     "image.md",
     "audio.md",
+    "lm_spt.md",
     "text.md",
     "text_measures.md",
     "joint_vocabulary.md",
+    "generators.md",
 ]
 # What stands in for official models, whose weights are not here.
 SMALL = {
     "flextok-d12-d12": "flextok",
+    "lm-spt-12hz": "lm-spt",
     "karl-small-vqgan": "karl",
     "ta-titok-bl32-vq": "ta-titok",
     "mar-kl16": "ldm-vae",

@@ -108,7 +108,8 @@ def test_a_folder_of_languages_as_json(tmp_path: Path, capsys: pytest.CaptureFix
         (["en.txt", "--out", "en.txt"], 2, "is a file"),
         (["none.txt"], 1, "no such file"),
         (["empty.txt"], 1, "empty holds no words"),
-        (["en.txt", "--tokenizer", "pyramid-128"], 2, "is for image"),
+        (["en.txt", "--tokenizer", "bytes", "--tokenizer", "pyramid-128"], 2, "is for image"),
+        (["en.txt", "--tokenizer", "pyramid-128"], 1, "en.txt"),
     ],
 )
 def test_mistakes(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tokenzoo.checkpoints import hub as client
-from tokenzoo.checkpoints.card import model_card
+from tokenzoo.checkpoints.card import model_card, pinned_revision
 from tokenzoo.checkpoints.error import CheckpointError
 from tokenzoo.checkpoints.files import write_folder
 from tokenzoo.checkpoints.hub import fetch, parse_id, push, read_repo, resolve
@@ -43,23 +43,44 @@ def folder(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "toy", CONFIG, tensors(), card)
 
 
-def test_push_creates_and_uploads_in_one_commit(hub: HubServer, folder: Path) -> None:
+def test_push_creates_and_uploads_and_the_card_names_the_commit(hub: HubServer, folder: Path) -> None:
     (folder / "secrets.env").write_text("TOKEN=1")
     sha = push(folder, "me/toy", message="First")
     assert sorted(hub.files("me/toy")) == ["README.md", "config.json", "model.safetensors"]
     assert hub.repositories["me/toy"].branches["main"] == sha
     assert hub.files("me/toy", sha)["config.json"] == (folder / "config.json").read_bytes()
-    assert b'tokenzoo.load("me/toy@main")' in hub.files("me/toy")["README.md"]
-    assert hub.asked("POST", "/commit/") == 1
+    card = hub.files("me/toy")["README.md"].decode()
+    named = pinned_revision(card, "me/toy")
+    assert f'tokenizer = tokenzoo.load("me/toy@{named}")\n' in card and "@main" not in card
+    assert sorted(hub.files("me/toy", named)) == ["config.json", "model.safetensors"]
+    assert hub.asked("POST", "/commit/") == 2
+    for revision in (sha, named):
+        assert torch.equal(read_repo("me/toy", revision).tensors["codebook"], tensors()["codebook"])
 
 
 def test_an_identical_push_makes_no_commit(hub: HubServer, folder: Path) -> None:
     first = push(folder, "me/toy")
     assert push(folder, "me/toy") == first
-    assert hub.asked("POST", "/commit/") == 1
-    write_folder(folder, {**CONFIG, "width": 2}, tensors(), "# Toy\n")
-    assert push(folder, "me/toy") != first
     assert hub.asked("POST", "/commit/") == 2
+    write_folder(folder, {**CONFIG, "width": 2}, tensors(), (folder / "README.md").read_text())
+    second = push(folder, "me/toy")
+    assert second != first and push(folder, "me/toy") == second
+    assert hub.asked("POST", "/commit/") == 4
+    named = [
+        pinned_revision(hub.files("me/toy", sha)["README.md"].decode(), "me/toy") for sha in (first, second)
+    ]
+    assert json.loads(hub.files("me/toy", named[0])["config.json"]) == CONFIG
+    assert json.loads(hub.files("me/toy", named[1])["config.json"]) == {**CONFIG, "width": 2}
+
+
+def test_a_card_alone_is_pushed_alone(hub: HubServer, folder: Path) -> None:
+    first = push(folder, "me/toy")
+    card = folder / "README.md"
+    card.write_text(card.read_text() + "More words.\n")
+    push(folder, "me/toy")
+    assert hub.asked("POST", "/commit/") == 3
+    told = hub.files("me/toy")["README.md"].decode()
+    assert "More words." in told and pinned_revision(told, "me/toy") == first
 
 
 def test_a_broken_folder_is_not_pushed(hub: HubServer, folder: Path) -> None:

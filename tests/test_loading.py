@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
 import tokenzoo
+from tokenzoo.checkpoints.card import pinned_revision
 from tokenzoo.checkpoints.error import CheckpointError
 from tokenzoo.image.maskgit import PixelDecoderConfig
 from tokenzoo.image.preprocess import ImagePreprocess
@@ -98,7 +99,8 @@ def test_pushed_and_pulled_by_branch_and_by_sha(hub: HubServer, titok: TiTok, im
 def test_a_card_comes_along(hub: HubServer, titok: TiTok) -> None:
     titok.push_to_hub("me/toy")
     card = hub.files("me/toy")["README.md"].decode()
-    assert 'tokenzoo.load("me/toy@main")' in card
+    named = pinned_revision(card, "me/toy")
+    assert tokenzoo.load(f"me/toy@{named}").facts.fingerprint == tokenzoo.load("me/toy").facts.fingerprint
     assert "| Tokens per item, at most | 4 |" in card
     assert "## Licence" in card
 

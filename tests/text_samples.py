@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from tokenzoo.text import train_root_affix
+from tokenzoo.text.myte import MorphemeBytes, codes
+from tokenzoo.text.myte_tokenizer import MyteTokenizer
+from tokenzoo.text.normalization import Normalization
+from tokenzoo.text.normalizers import CAPITAL
 from tokenzoo.text.plain import PlainTokenizer
 from tokenzoo.text.pretokenizers import PreTokenizer
+from tokenzoo.text.segmented import SegmentedTokenizer
+from tokenzoo.text.text_tokenizer import TextTokenizer
+from tokenzoo.text.vocab import TextVocab
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 END = "<|endoftext|>"
@@ -91,3 +101,50 @@ def library(kind: str = "llama3", size: int = 1200) -> Tokenizer:
 def small(kind: str = "llama3") -> PlainTokenizer:
     """`library` as we read it."""
     return PlainTokenizer.from_json(library(kind).to_str().encode(), name="small-text", licence="Apache-2.0")
+
+
+def small_myte() -> MyteTokenizer:
+    """Three morphemes with codes."""
+    return MyteTokenizer(MorphemeBytes(codes([b"the", b" mat", "θα".encode()])), name="small-myte")
+
+
+def small_normalized() -> SegmentedTokenizer:
+    """Small letters and marked spaces."""
+    told = (Normalization("case"), Normalization("space"), Normalization("triads", variant="marks"))
+    pieces = (b"the", b"at", CAPITAL.encode(), "▁".encode(), "▁the".encode())
+    vocab = TextVocab.of_bytes([END])
+    whole = replace(vocab, pieces=(*vocab.pieces, *pieces))
+    return SegmentedTokenizer(
+        whole, "fewest", PreTokenizer("none"), normalizers=told, name="small-normalized"
+    )
+
+
+def small_roots() -> SegmentedTokenizer:
+    """A few words of Turkish, by hand."""
+    heads, affixes = (CAPITAL, f" {CAPITAL}", " ", "'"), ("ler", "imiz", "den", "de", "da", "i", "t")
+    roots = ("ev", " ev", "kitab", " kitab", "ma")
+    pieces = [bytes([byte]) for byte in range(256)]
+    every = [piece.encode() for piece in dict.fromkeys((*heads, *affixes, *roots))]
+    pieces += [piece for piece in every if len(piece) > 1] + [b"th"]
+    index = {piece: place for place, piece in enumerate(pieces)}
+    groups = {"head": heads, "affix": affixes, "root": roots}
+    vocab = TextVocab(
+        tuple(pieces),
+        merges=((116, 104, index[b"th"]),),
+        groups={name: tuple(index[piece.encode()] for piece in each) for name, each in groups.items()},
+    )
+    return SegmentedTokenizer(
+        vocab,
+        "root-affix",
+        train_root_affix.PRETOKENIZER,
+        normalizers=train_root_affix.NORMALIZERS,
+        name="small-roots",
+    )
+
+
+# Those that rewrite text before they cut it.
+REWRITTEN: dict[str, Callable[[], TextTokenizer]] = {
+    "small-myte": small_myte,
+    "small-normalized": small_normalized,
+    "small-roots": small_roots,
+}

@@ -17,6 +17,7 @@ from .toys_conv import (
     SmallIbq,
     SmallLdmVae,
     SmallLlamaGen,
+    SmallMaskgitVqgan,
     SmallOpenMagvit2,
     SmallTokenBridge,
 )
@@ -24,7 +25,9 @@ from .toys_dac import SmallDac, SmallSnac, SmallWindowedSnac
 from .toys_distilled import SmallAlit, SmallAlitVae, SmallKarl, SmallKarlVae
 from .toys_encodec import SmallEncodec, SmallSegmentedEncodec
 from .toys_flextok import SmallFlexTok
+from .toys_harmonic import SmallHarmonic
 from .toys_image import ToyGrid, ToyKL
+from .toys_lm_spt import SmallLmSpt, SmallLmSpt6, SmallLmSpt12
 from .toys_mimi import SmallMimi
 from .toys_retok import SmallReTok
 from .toys_s3 import SmallS3, SmallS3V2
@@ -43,6 +46,7 @@ TOYS: dict[str, type[NeuralTokenizer]] = {
     "toy-words": ToyWords,
     "ldm-vae": SmallLdmVae,
     "llamagen": SmallLlamaGen,
+    "maskgit-vqgan": SmallMaskgitVqgan,
     "elm-bae": SmallElmBae,
     "ibq": SmallIbq,
     "open-magvit2": SmallOpenMagvit2,
@@ -62,6 +66,9 @@ TOYS: dict[str, type[NeuralTokenizer]] = {
     "small-ta-titok-kl": SmallTaTiTokKl,
     "textok": SmallTexTok,
     "small-textok-vq": SmallTexTokVq,
+    "lm-spt": SmallLmSpt,
+    "small-lm-spt-12": SmallLmSpt12,
+    "small-lm-spt-6": SmallLmSpt6,
     "mimi": SmallMimi,
     "dac": SmallDac,
     "snac": SmallSnac,
@@ -71,6 +78,7 @@ TOYS: dict[str, type[NeuralTokenizer]] = {
     "bigcodec": SmallBigCodec,
     "xcodec2": SmallXCodec2,
     "encodec": SmallEncodec,
+    "harmonic": SmallHarmonic,
     "small-segmented-encodec": SmallSegmentedEncodec,
     "s3tokenizer": SmallS3,
     "small-s3tokenizer-v2": SmallS3V2,

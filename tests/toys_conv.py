@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
+
 from tokenzoo.image.conv_parts import ConvConfig, LevelsConfig
 from tokenzoo.image.elm_bae import ElmBae, ElmBaeConfig
 from tokenzoo.image.ibq import Ibq, IbqConfig
 from tokenzoo.image.ldm_vae import LdmVae, LdmVaeConfig
 from tokenzoo.image.llamagen import LlamaGenConfig, LlamaGenVq
+from tokenzoo.image.maskgit import PixelDecoderConfig
+from tokenzoo.image.maskgit_vqgan import MaskgitVqgan, MaskgitVqganConfig
 from tokenzoo.image.open_magvit2 import OpenMagvit2, OpenMagvit2Config
 from tokenzoo.image.preprocess import ImagePreprocess
 from tokenzoo.image.tokenbridge import TokenBridge, TokenBridgeConfig
@@ -53,6 +57,26 @@ class SmallLlamaGenConfig(LlamaGenConfig):
 
 class SmallLlamaGen(LlamaGenVq):
     config_type = SmallLlamaGenConfig
+
+
+@dataclass(frozen=True)
+class SmallMaskgitVqganConfig(MaskgitVqganConfig):
+    num_codes: int = 32
+    network: PixelDecoderConfig = PixelDecoderConfig(
+        channels=32, multipliers=(1, 1, 2), blocks=1, latent_dim=4
+    )
+    preprocess: ImagePreprocess = AS_IS
+
+
+class SmallMaskgitVqgan(MaskgitVqgan):
+    """With codes as wide apart as the latents."""
+
+    config_type = SmallMaskgitVqganConfig
+
+    def __init__(self, config: SmallMaskgitVqganConfig) -> None:
+        super().__init__(config)
+        with torch.no_grad():
+            self.quantizer.codebook.normal_(std=0.3)
 
 
 @dataclass(frozen=True)

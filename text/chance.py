@@ -43,6 +43,15 @@ class Draws:
         """A whole number in [0, count)."""
         return int(self.uniform() * count)
 
+    def saved(self) -> dict[str, Any]:
+        """Where a generator of numpy stands, as plain values, for `go_on`."""
+        return {"generator": self._generator.bit_generator.state, "block": list(self._block)}
+
+    def go_on(self, saved: dict[str, Any]) -> None:
+        """Draw what would have come next when `saved` was called."""
+        self._generator.bit_generator.state = saved["generator"]
+        self._block = list(saved["block"])
+
     def _draw(self) -> list[float]:
         if self._torch is None:
             return self._generator.random(_BLOCK).tolist()

@@ -7,6 +7,7 @@ along goes by frequencies (Koehn & Knight 2003) and needs nothing but the corpus
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from . import train_library
 from .corpus import Corpus, Source
 from .pretoken_counts import count_pretokens, pooled
 from .pretokenizers import PreTokenizer
+from .train_bpe import state_in
 from .vocab import TextVocab
 
 # A word in letters -> its parts, which joined are the word.
@@ -79,9 +81,11 @@ class FrequentParts:
         return None
 
 
-def frequent_parts(corpus: Corpus, *, progress: bool = True) -> FrequentParts:
-    """The splitter of the words of a corpus."""
-    counts = pooled(count_pretokens(corpus, PreTokenizer(), progress=progress))
+def frequent_parts(
+    corpus: Corpus, *, folder: str | os.PathLike[str] | None = None, progress: bool = True
+) -> FrequentParts:
+    """The splitter of the words of a corpus. `folder` keeps their counts, for a training that is stopped."""
+    counts = pooled(count_pretokens(corpus, PreTokenizer(), state=state_in(folder), progress=progress))
     words: Counter[str] = Counter()
     for word, count in counts.items():
         letters = word.decode().strip()
@@ -97,6 +101,7 @@ def train(
     splitter: Splitter | None = None,
     pretokenizer: PreTokenizer | None = None,
     specials: Sequence[str] = (),
+    folder: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> TextVocab:
     """A unigram model none of whose pieces crosses a cut of the splitter. In use there is no splitter:
@@ -105,13 +110,15 @@ def train(
     splitter  by default `frequent_parts` of the corpus
     pretokenizer, specials, progress
               as of `train_library.train`; a pre-tokenizer of kind "none" is refused
+    folder    for the counts of `frequent_parts` and the model, once it is done. With a splitter of your own
+              the model is not kept: nobody can tell whether it splits as it did before
 
     ValueError when a splitter does not give back the letters of a word.
     """
     pretokenizer = pretokenizer or PreTokenizer()
     if not pretokenizer.regex:
         raise ValueError("the pre-tokenizer 'none' leaves no words to split")
-    split = splitter or frequent_parts(corpus, progress=progress)
+    split = splitter or frequent_parts(corpus, folder=folder, progress=progress)
     cut = Corpus(
         {
             name: tuple(_Split(source, split) for source in sources)
@@ -122,7 +129,13 @@ def train(
     at_cuts = PreTokenizer("pattern", pattern=f"{_CUT}|{pretokenizer.regex}")
     # The mark itself becomes a piece, unless its bytes are too rare; text never holds it, so it does no harm.
     return train_library.train(
-        cut, vocab_size, model="unigram", pretokenizer=at_cuts, specials=specials, progress=progress
+        cut,
+        vocab_size,
+        model="unigram",
+        pretokenizer=at_cuts,
+        specials=specials,
+        folder=folder if splitter is None else None,
+        progress=progress,
     )
 
 

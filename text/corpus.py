@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -95,6 +95,34 @@ class Texts:
 
 
 @dataclass(frozen=True)
+class Mapped:
+    """A source whose texts are rewritten as they are read.
+
+    note  how errors and resumed runs call what is done; it changes when that does
+    """
+
+    source: Source
+    change: Callable[[str], str]
+    note: str
+
+    @classmethod
+    def by(cls, change: Callable[[str], str], note: str) -> Callable[[Source], Source]:
+        """What `Corpus.mapped` takes."""
+        return lambda source: cls(source, change, note)
+
+    @property
+    def name(self) -> str:
+        return f"{self.source.name}, {self.note}"
+
+    @property
+    def size(self) -> int:
+        return self.source.size
+
+    def read(self, offset: int) -> Iterator[tuple[str, int]]:
+        return ((self.change(text), after) for text, after in self.source.read(offset))
+
+
+@dataclass(frozen=True)
 class Place:
     """How far a reader has come: domain and source by number, the offset in it, bytes read of the domain."""
 
@@ -155,9 +183,23 @@ class Corpus:
         sizes = [sum(source.size for source in sources) for sources in self.domains.values()]
         return sum(size if self.limit_bytes is None else min(size, self.limit_bytes) for size in sizes)
 
+    @property
+    def identity(self) -> str:
+        """A fingerprint of what is read: of the sources' names, which change when their content does."""
+        told = hashlib.sha256(f"{self.limit_bytes}".encode())
+        for domain, sources in self.domains.items():
+            for source in sources:
+                told.update(f"\0{domain}\0{source.name}".encode(errors="surrogatepass"))
+        return told.hexdigest()
+
     def limited(self, limit_bytes: int) -> Corpus:
         """The same with at most so many bytes of each domain."""
         return replace(self, limit_bytes=limit_bytes)
+
+    def mapped(self, change: Callable[[Source], Source]) -> Corpus:
+        """The same with every source replaced, such as by a `Mapped` one."""
+        domains = {name: tuple(map(change, sources)) for name, sources in self.domains.items()}
+        return replace(self, domains=domains)
 
     def walk(self, start: Place | None = None) -> Iterator[tuple[str, str, Place]]:
         """Every text in order, from a place on: its domain, the text, and the place that comes after it."""

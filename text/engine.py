@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from ..zoo.optional import require
 from .byte_letters import letters_of
+from .check_steps import growth_of
 from .pretokenizers import PreTokenizer
 from .ranks import Ranks
 from .vocab import TextVocab
@@ -27,6 +28,9 @@ from .vocab import TextVocab
 _LONG_TEXT, _LONG_SPACE = 500_000, re.compile(r"\s{100000}")
 # Pretokens of up to so many bytes are remembered by `SegmentEngine`, up to so many of them: some 20 MB.
 _CACHED_BYTES, _CACHED_PIECES = 64, 1 << 16
+
+# Bytes that a normalizer may make of a text; so many are looked at in one go to find out.
+_MOST_NORMALIZED, _MOST_AT_ONCE = 1 << 30, 1 << 24
 
 Segment = Callable[[bytes], Sequence[int]]
 
@@ -96,16 +100,24 @@ class LibraryEngine:
     definition  the JSON object
     vocab       what it describes
     allowed     names of specials that text may yield; none by default
+    cut         cuts text into parts that can be encoded one by one, before the library sees it
 
-    ValueError when the library cannot read it, and on text that its pattern cannot be matched on.
+    ValueError when the library cannot read it, on text that its pattern cannot be matched on, and on text of
+    which the normalizer makes more than a gigabyte.
     """
 
     name = "tokenizers"
 
     def __init__(
-        self, definition: Mapping[str, Any], vocab: TextVocab, *, allowed: Collection[str] = ()
+        self,
+        definition: Mapping[str, Any],
+        vocab: TextVocab,
+        *,
+        allowed: Collection[str] = (),
+        cut: Callable[[str], list[str]] | None = None,
     ) -> None:
         library = require("tokenizers", "text")
+        self._growth, self._cut = growth_of(definition), cut
         plain = json.dumps(_hidden(definition, set(vocab.specials) - set(allowed)), ensure_ascii=False)
         with _no_panic("the library `tokenizers` cannot read this tokenizer"):
             self._tokenizer: Any = library.Tokenizer.from_str(plain)
@@ -115,7 +127,9 @@ class LibraryEngine:
         self._vocab = vocab
 
     def encode(self, text: str) -> list[int]:
-        return self._encoded(text).ids
+        if self._cut is None:
+            return self._encoded(text).ids
+        return [each for part in self._cut(text) for each in self._encoded(part).ids]
 
     def encode_piece(self, piece: bytes) -> list[int]:
         """In byte-level models one pretoken; elsewhere the ids of its bytes, or of U+FFFD where there are
@@ -128,7 +142,13 @@ class LibraryEngine:
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Start and end character of what every id was made from, in the text as it was given."""
-        return self._encoded(text).offsets
+        if self._cut is None:
+            return self._encoded(text).offsets
+        found, start = [], 0
+        for part in self._cut(text):
+            found += [(start + left, start + right) for left, right in self._encoded(part).offsets]
+            start += len(part)
+        return found
 
     def normalize(self, text: str) -> str:
         """What the model's normalizer makes of a text."""
@@ -136,7 +156,20 @@ class LibraryEngine:
         with _no_panic("the normalizer of this tokenizer fails on this text"):
             return text if normalizer is None else normalizer.normalize_str(text)
 
+    def _check_growth(self, text: str) -> None:
+        """The library would end Python where there is no memory for what it makes."""
+        if 4 * len(text) * self._growth <= _MOST_NORMALIZED:
+            return
+        size, step = 0, max(1, _MOST_AT_ONCE // self._growth)
+        for start in range(0, len(text), step):
+            size += len(self.normalize(text[start : start + step]))
+            if size > _MOST_NORMALIZED // 4:
+                raise ValueError(
+                    f"the normalizer makes more than a gigabyte of this text of {len(text)} characters"
+                )
+
     def _encoded(self, text: str) -> Any:
+        self._check_growth(text)
         with _no_panic(f"this tokenizer fails on this text of {len(text)} characters"):
             return self._tokenizer.encode(text, add_special_tokens=False)
 

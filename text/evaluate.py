@@ -184,9 +184,8 @@ def _load(names: Sequence[str]) -> dict[str, EvaluatedTokenizer]:
 
 
 def _came_back(tokenizer: EvaluatedTokenizer, text: str, ids: Sequence[int]) -> bool:
-    """But for the space that some models put first, and take off again for a reader."""
-    told = tokenizer.decode_bytes(ids)
-    return told.removeprefix(b" " if getattr(tokenizer, "drops_first_space", False) else b"") == text.encode()
+    """Byte by byte; without what some tokenizers put in themselves and take out again."""
+    return getattr(tokenizer, "restore", tokenizer.decode_bytes)(ids) == text.encode()
 
 
 def _with_premiums(rows: Sequence[Measured], reference: str) -> list[Measured]:

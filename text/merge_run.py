@@ -60,7 +60,7 @@ class MergeRun:
         self._index = {piece: number for number, piece in enumerate(self.pieces)}
         told = json.dumps(["merges", 1, *map(str, identity)]).encode()
         self._log = None if log is None else Path(log)
-        self._past, self._file = _open_log(self._log, hashlib.sha256(told).hexdigest())
+        self._past, self._file = open_log(self._log, hashlib.sha256(told).hexdigest())
         self._taken = 0
         self._bar = progress_bar(self.size - BYTES, title, "merge", progress)
 
@@ -138,8 +138,11 @@ def as_step(pair: Pair | None) -> Step | None:
     return None if pair is None else (pair.left, pair.right, pair.count)
 
 
-def _open_log(path: Path | None, identity: str) -> tuple[list[Step], IO[str] | None]:
-    """The steps in a log, and the log to write on; ValueError when it belongs to another run."""
+def open_log(path: Path | None, identity: str) -> tuple[list[Step], IO[str] | None]:
+    """The steps in a log, and the log to write on; ValueError when it belongs to another run.
+
+    identity  one line that tells the run from others
+    """
     if path is None:
         return [], None
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +156,7 @@ def _open_log(path: Path | None, identity: str) -> tuple[list[Step], IO[str] | N
     try:
         steps = [tuple(map(int, line.split())) for line in whole[1:]]
     except ValueError as error:
-        raise ValueError(f"{path} is no log of merges ({error}): delete it") from error
+        raise ValueError(f"{path} is no log of a training ({error}): delete it") from error
     text = "\n".join([identity, *whole[1:]]) + "\n"
     beside = path.with_name(f".{path.name}.saving")
     beside.write_text(text, encoding="utf-8")

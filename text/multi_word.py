@@ -13,7 +13,7 @@ from .vocab import TextVocab
 # How text is cut into words here; the tokenizer itself takes the whole text for one pretoken.
 WORDS = PreTokenizer()
 WHOLE = PreTokenizer("none")
-_REMEMBERED_WORDS = 1 << 16
+_REMEMBERED_WORDS, _REMEMBERED_BYTES = 1 << 16, 64
 
 
 def multi_word_segmenter(vocab: TextVocab) -> Callable[[bytes], list[int]]:
@@ -23,7 +23,10 @@ def multi_word_segmenter(vocab: TextVocab) -> Callable[[bytes], list[int]]:
     """
     known = several_words(vocab)
     encode_word = by_merges(vocab)
-    remembered = lru_cache(maxsize=_REMEMBERED_WORDS)(encode_word)
+    cached = lru_cache(maxsize=_REMEMBERED_WORDS)(encode_word)
+
+    def remembered(word: bytes) -> list[int]:
+        return cached(word) if len(word) <= _REMEMBERED_BYTES else encode_word(word)
 
     def segment(data: bytes) -> list[int]:
         found: list[int] = []

@@ -1,7 +1,8 @@
 """MYTE's bytes (Limisiewicz et al. 2024): UTF-8 in which frequent morphemes of every script have short codes.
 
 Capital letters are written as a mark and the small letter, which frees the bytes 0x42 ... 0x5A: codes begin
-with these and go on with bytes of 0x80 ... 0xBE. Both steps can be undone.
+with 0x42 ... 0x59 and go on with bytes of 0x80 ... 0xBE. Both steps can be undone. The official maps have no
+use for 0x5A; here it comes before each byte that is no UTF-8, so that every byte string can be written.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import product
 
+from .spans import runs
 from .trie import NO_PIECE, Trie
 
-CAPITAL = 0x41
+CAPITAL, RAW = 0x41, 0x5A
 # By bytes of a code: what its first byte is, after which the cluster is counted.
 _LEADS = {2: 0x42, 3: 0x4A, 4: 0x52}
 CLUSTERS = 8
@@ -31,8 +33,8 @@ class MorphemeBytes:
 
     codes  morpheme, in small letters -> its code, shorter than the morpheme; all codes differ
 
-    Text in UTF-8 comes back; other bytes are refused (UnicodeDecodeError). ValueError for a code that is no
-    code, or no shorter than what it stands for.
+    Every text and every byte string comes back. ValueError for a code that is no code, or no shorter than
+    what it stands for.
     """
 
     def __init__(self, codes: Mapping[bytes, bytes]) -> None:
@@ -50,30 +52,50 @@ class MorphemeBytes:
 
     def encode(self, text: str | bytes) -> bytes:
         """The longest morpheme at every place becomes its code, from left to right."""
-        data = lowered(text if isinstance(text, str) else text.decode())
         found = bytearray()
+        for run in [text] if isinstance(text, str) else runs(text):
+            if isinstance(run, str):
+                for code, _ in self.parts(lowered(run)):
+                    found += code
+            else:
+                found += b"".join(bytes((RAW, byte)) for byte in run)
+        return bytes(found)
+
+    def parts(self, data: bytes) -> Iterator[tuple[bytes, int]]:
+        """What `lowered` wrote, as codes and single bytes, each with the place after what it stands for."""
         start, size = 0, len(data)
         while start < size:
             end, number = self._trie.longest(data, start, size)
             if number == NO_PIECE:
-                found.append(data[start])
-                start += 1
+                end = start + 1
+                yield data[start:end], end
             else:
-                found += self._written[number]
-                start = end
-        return bytes(found)
+                yield self._written[number], end
+            start = end
 
     def decode(self, data: bytes, *, errors: str = "replace") -> str:
         """The text again. Codes that stand for nothing, which only a model writes, are left out; `errors`
         as of `bytes.decode`."""
-        found = bytearray()
+        return self.restore(data).decode(errors=errors)
+
+    def restore(self, data: bytes) -> bytes:
+        """The inverse of `encode`, of every byte string."""
+        found, run = bytearray(), bytearray()
         start = 0
         while start < len(data):
             size = code_size(data[start])
             code = data[start : start + size]
-            found += code if size == 1 else self._back.get(code, b"")
             start += size
-        return raised(bytes(found), errors)
+            if code[0] == RAW:
+                # A capital is never made of what is no text.
+                found += raised(bytes(run)) + data[start : start + 1]
+                run.clear()
+                start += 1
+            elif size == 1:
+                run += code
+            else:
+                run += self._back.get(code, b"")
+        return bytes(found + raised(bytes(run)))
 
     @cached_property
     def _back(self) -> dict[bytes, bytes]:
@@ -122,10 +144,11 @@ def lowered(text: str) -> bytes:
     return "".join(map(_lowered, text)).encode()
 
 
-def raised(data: bytes, errors: str = "replace") -> str:
-    """The inverse of `lowered`."""
-    parts = data.decode(errors=errors).split(chr(CAPITAL))
-    return parts[0] + "".join(part[:1].upper() + part[1:] for part in parts[1:])
+def raised(data: bytes) -> bytes:
+    """The inverse of `lowered`; of any bytes, such as a model writes."""
+    parts = data.decode(errors="surrogateescape").split(chr(CAPITAL))
+    text = parts[0] + "".join(part[:1].upper() + part[1:] for part in parts[1:])
+    return text.encode(errors="surrogateescape")
 
 
 @lru_cache(maxsize=1 << 14)

@@ -13,6 +13,7 @@ from .load_json import read_definition
 from .load_sentencepiece import looks_like_sentencepiece, read_sentencepiece
 from .load_tiktoken import load_tiktoken, looks_like_tiktoken
 from .load_wordpiece import read_wordpiece
+from .myte_tokenizer import CODES_FILE, MyteTokenizer
 from .plain import DEFINITION_FILE, PlainTokenizer
 from .segmented import VOCAB_FILE, SegmentedTokenizer
 from .text_tokenizer import TextTokenizer
@@ -23,6 +24,7 @@ _MAX_CONFIG_BYTES = 16 * 2**20
 _FAMILIES: dict[str, tuple[Any, str]] = {
     "text": (PlainTokenizer, DEFINITION_FILE),
     "segmented": (SegmentedTokenizer, VOCAB_FILE),
+    "myte": (MyteTokenizer, CODES_FILE),
 }
 # What else makes a folder a text tokenizer, the first that is there.
 _FOREIGN = (DEFINITION_FILE, "tokenizer.model", "vocab.txt")

@@ -13,6 +13,7 @@ from ..zoo.config import Config, check_range
 from ..zoo.facts import Facts
 from ..zoo.optional import require
 from .added_tokens import AddedTokens, plain_tokens
+from .check_steps import growth_of
 from .engine import Engine, LibraryEngine, RankEngine
 from .load_json import drops_first_space, is_lossless, parse_definition, steps, vocab_of
 from .pretokenizers import PreTokenizer, recognise
@@ -80,6 +81,7 @@ class PlainTokenizer(TextTokenizer):
         name: str = "text",
         licence: str | None = None,
     ) -> None:
+        growth_of(definition)
         self.definition = definition
         self.vocab = vocab_of(definition) if vocab is None else vocab
         self.config = PlainConfig(len(self.vocab), is_lossless(definition, self.vocab))
@@ -192,7 +194,17 @@ class PlainTokenizer(TextTokenizer):
         if allowed not in self._libraries:
             if len(self._libraries) == _KEPT_LIBRARIES:  # each holds a copy of the vocabulary
                 del self._libraries[next(iter(self._libraries))]
-            self._libraries[allowed] = LibraryEngine(self.definition, self.vocab, allowed=allowed)
+            definition, cut = self.definition, self.pretokenizer
+            turns = cut is not None and not self._normalizers and self._finder(allowed) is not None
+            if turns and not self._finder(allowed) and cut.digits == "right_to_left":
+                # The library would look from each digit to the end of the number.
+                plain = replace(cut, digits="left_to_right")
+                definition = {**definition, "pre_tokenizer": plain.to_json()}
+                self._libraries[allowed] = LibraryEngine(
+                    definition, self.vocab, allowed=allowed, cut=cut.turn_digits
+                )
+            else:
+                self._libraries[allowed] = LibraryEngine(definition, self.vocab, allowed=allowed)
         return self._libraries[allowed]
 
     def _finder(self, allowed: frozenset[str]) -> AddedTokens | None:

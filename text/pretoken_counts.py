@@ -143,11 +143,7 @@ def _words(joined: np.ndarray, lengths: np.ndarray, counts: np.ndarray) -> Itera
 
 
 def _identity(corpus: Corpus, pretokenizer: PreTokenizer, max_distinct: int) -> str:
-    told = hashlib.sha256(f"{pretokenizer} {max_distinct} {corpus.limit_bytes}".encode())
-    for domain, sources in corpus.domains.items():
-        for source in sources:
-            told.update(f"\0{domain}\0{source.name}".encode(errors="surrogatepass"))
-    return told.hexdigest()
+    return hashlib.sha256(f"{pretokenizer} {max_distinct} {corpus.identity}".encode()).hexdigest()
 
 
 def _encoded(counts: Counter[str]) -> Counts:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Sample = Callable[[bytes], list[int]]
 _END = -1
+# Bits of a place in a text.
+_PLACE = 40
 
 
 def encode_sampled(text: str, pretokenizer: PreTokenizer, sample: Sample) -> list[int]:
@@ -54,28 +56,29 @@ class BpeDropout:
         chain = _Chain([self._bytes[byte] for byte in data])
         ranks, ids, following, previous = self._ranks, chain.ids, chain.following, chain.previous
 
-        def offer(place: int) -> None:
-            if place >= 0 and (found := ranks.get((ids[place], ids[following[place]]))) and ids[place] >= 0:
-                heapq.heappush(possible, (found[0], place, found[1], ids[place], ids[following[place]]))
+        def rank_at(place: int) -> int:
+            found = ranks.get((ids[place], ids[following[place]])) if ids[place] >= 0 else None
+            return -1 if found is None else found[0]
 
-        possible: list[tuple[int, int, int, int, int]] = []
-        for place in range(len(data) - 1):
-            offer(place)
-        aside: list[tuple[int, int, int, int, int]] = []
+        # Rank and place in one number, so that a million of them fit.
+        possible = [rank << _PLACE | at for at in range(len(data) - 1) if (rank := rank_at(at)) >= 0]
+        heapq.heapify(possible)
+        aside: list[int] = []
         while possible:
             entry = heapq.heappop(possible)
-            _, place, product, left, right = entry
-            if ids[place] != left or ids[following[place]] != right:
+            place = entry & (1 << _PLACE) - 1
+            if rank_at(place) != entry >> _PLACE:
                 continue  # one of the two has become part of something else
             if self._dropout and self._draws.uniform() < self._dropout:
                 aside.append(entry)
                 continue
-            chain.join(place, product)
+            chain.join(place, ranks[ids[place], ids[following[place]]][1])
             for passed_over in aside:
                 heapq.heappush(possible, passed_over)
             aside.clear()
-            offer(previous[place])
-            offer(place)
+            for at in (previous[place], place):
+                if at >= 0 and (rank := rank_at(at)) >= 0:
+                    heapq.heappush(possible, rank << _PLACE | at)
         return chain.left()
 
 
@@ -95,25 +98,31 @@ class UnigramSampler:
         if not (math.isfinite(alpha) and alpha >= 0):
             raise ValueError(f"alpha={alpha}: expected 0 or more")
         check_scores(vocab)
-        self._trie = Trie(vocab.index)
+        self._trie, self._ending = Trie(vocab.index), Trie(vocab.index, backwards=True)
         self._scores = [alpha * score for score in vocab.scores]
         self._draws = Draws(generator)
 
     def __call__(self, data: bytes) -> list[int]:
-        # Of each place: the log of the sum over all ways to get there, and the last steps of those ways.
+        # Of each place the log of the sum over all ways to get there. The last steps of those ways are looked
+        # up again on the way back: they would take a kilobyte a place.
+        backwards = data[::-1]
         sums = array("d", [0.0])
-        arriving: list[list[tuple[float, int]]] = [[] for _ in range(len(data) + 1)]
-        for start in range(len(data)):
-            if start:
-                sums.append(_log_sum(arriving[start]))
-            for end, piece in self._trie.matches(data, start, len(data)):
-                arriving[end].append((sums[start] + self._scores[piece], end - start))
+        for end in range(1, len(data) + 1):
+            sums.append(_log_sum(self._arriving(backwards, end, sums)))
         widths = array("i", [0]) * (len(data) + 1)
         end = len(data)
         while end:
-            widths[end] = self._choose(arriving[end])
+            widths[end] = self._choose(self._arriving(backwards, end, sums))
             end -= widths[end]
         return walk_back(self._trie, data, widths)
+
+    def _arriving(self, backwards: bytes, end: int, sums: Sequence[float]) -> list[tuple[float, int]]:
+        """The pieces that end at a place, the longest first: the weight of all ways by each, and its bytes."""
+        begin, scores = len(backwards) - end, self._scores
+        matches = self._ending.matches(backwards, begin, len(backwards))
+        return [
+            (sums[end - (stop - begin)] + scores[piece], stop - begin) for stop, piece in reversed(matches)
+        ]
 
     def _choose(self, steps: Sequence[tuple[float, int]]) -> int:
         if len(steps) == 1:
@@ -134,23 +143,22 @@ class FewestSampler:
     def __init__(self, vocab: TextVocab, generator: np.random.Generator | Generator) -> None:
         if not vocab.covers_bytes:
             raise ValueError("a byte is no piece: a segmenter needs all 256")
-        self._trie, self._draws = Trie(vocab.index), Draws(generator)
+        self._trie, self._ending = Trie(vocab.index), Trie(vocab.index, backwards=True)
+        self._draws = Draws(generator)
 
     def __call__(self, data: bytes) -> list[int]:
-        counts = array("i", [len(data) + 1]) * (len(data) + 1)
-        equal: list[list[int]] = [[] for _ in range(len(data) + 1)]
-        counts[0] = 0
-        for start in range(len(data)):
-            for end, _ in self._trie.matches(data, start, len(data)):
-                if counts[start] + 1 < counts[end]:
-                    counts[end] = counts[start] + 1
-                    equal[end] = [end - start]
-                elif counts[start] + 1 == counts[end]:
-                    equal[end].append(end - start)
-        widths = array("i", [0]) * (len(data) + 1)
-        end = len(data)
+        size, backwards = len(data), data[::-1]
+        counts = array("i", [0]) * (size + 1)
+        for end in range(1, size + 1):
+            begin = size - end
+            found = self._ending.matches(backwards, begin, size)
+            counts[end] = 1 + min(counts[end - (stop - begin)] for stop, _ in found)
+        widths = array("i", [0]) * (size + 1)
+        end = size
         while end:
-            choices = equal[end]
+            begin = size - end
+            found = reversed(self._ending.matches(backwards, begin, size))
+            choices = [stop - begin for stop, _ in found if counts[size - stop] + 1 == counts[end]]
             widths[end] = choices[self._draws.below(len(choices))] if len(choices) > 1 else choices[0]
             end -= widths[end]
         return walk_back(self._trie, data, widths)
@@ -172,12 +180,17 @@ class StochasTok:
         self._splits: dict[int, list[tuple[int, int]]] = {}
 
     def __call__(self, ids: Sequence[int]) -> list[int]:
-        found = list(ids)
+        # What is split off goes to the end of the list, and `following` knows the order: to make room in the
+        # middle would take the square of the time. All places are alike to the draw.
+        found, following = list(ids), array("q", range(1, len(ids) + 1))
         for _ in range(int(self._rate * len(ids))):
             place = self._draws.below(len(found))
             if splits := self.splits(found[place]):
-                found[place : place + 1] = splits[self._draws.below(len(splits))]
-        return found
+                found[place], right = splits[self._draws.below(len(splits))]
+                following.append(following[place])
+                following[place] = len(found)
+                found.append(right)
+        return list(_in_order(found, following))
 
     def splits(self, piece_id: int) -> list[tuple[int, int]]:
         """Every pair of ids whose bytes together are those of this one; none for specials."""
@@ -191,14 +204,22 @@ class StochasTok:
         return found
 
 
+def _in_order(ids: Sequence[int], following: Sequence[int]) -> Iterator[int]:
+    """From the first place on."""
+    place = 0
+    for _ in ids:
+        yield ids[place]
+        place = following[place]
+
+
 class _Chain:
     """Ids as a linked list; one place more than there are ids stands for the end."""
 
     def __init__(self, ids: list[int]) -> None:
         size = len(ids)
-        self.ids = [*ids, _END]
-        self.following = [*range(1, size + 1), size]
-        self.previous = list(range(-1, size))
+        self.ids = array("q", [*ids, _END])
+        self.following = array("q", [*range(1, size + 1), size])
+        self.previous = array("q", range(-1, size))
 
     def join(self, place: int, product: int) -> None:
         """The id at `place` and the one after it become `product`."""

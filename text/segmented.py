@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -14,8 +14,9 @@ from ..zoo.config import Config, check_range
 from ..zoo.facts import Facts
 from .added_tokens import AddedTokens
 from .engine import Segment, SegmentEngine
+from .normalization import Normalization, Normalizing
 from .pretokenizers import PreTokenizer
-from .spans import Span
+from .spans import Span, spans_of, whole_characters
 from .text_tokenizer import TextTokenizer
 from .vocab import MAX_PIECES, TextVocab
 from .vocab_file import parse_vocab, vocab_bytes
@@ -32,6 +33,7 @@ SEGMENTERS: dict[str, str] = {
     "scaffold": "scaffold:scaffold_segmenter",
     "multi-word": "multi_word:multi_word_segmenter",
     "less-is-better": "less_is_better:less_is_better_segmenter",
+    "root-affix": "root_affix:root_affix_segmenter",
 }
 
 
@@ -42,6 +44,7 @@ class SegmentedConfig(Config):
     vocab_size    ids, holes among them: rows of an embedding
     segmenter     a name of SEGMENTERS
     pretokenizer  no token crosses its cuts
+    normalizers   applied to text, in this order, before it is cut; not to bytes that are no UTF-8
     """
 
     tokenizer_type: ClassVar[str] = "segmented"
@@ -49,6 +52,7 @@ class SegmentedConfig(Config):
     vocab_size: int
     segmenter: str
     pretokenizer: PreTokenizer = field(default_factory=PreTokenizer)
+    normalizers: tuple[Normalization, ...] = ()
 
     def __post_init__(self) -> None:
         check_range("vocab_size", self.vocab_size, 1, MAX_PIECES)
@@ -61,12 +65,15 @@ class SegmentedConfig(Config):
             modality="text",
             codebook_sizes=(self.vocab_size,),
             is_adaptive=True,
-            is_lossless=True,
+            is_lossless=Normalizing(self.normalizers).is_lossless,
         )
 
 
 class SegmentedTokenizer(TextTokenizer):
-    """A vocabulary of all bytes, a pre-tokenizer and a segmenter; lossless.
+    """A vocabulary of all bytes, a segmenter, a pre-tokenizer and normalizers; lossless where these are.
+
+    With normalizers `decode_bytes` gives their normal form, marks and all, and `restore`, `decode` and
+    `decode_text` the text again, as far as it can be told: what a lossy one did stays.
 
     name, licence  what facts and errors call it, and the licence of the vocabulary
 
@@ -83,6 +90,7 @@ class SegmentedTokenizer(TextTokenizer):
         segmenter: str,
         pretokenizer: PreTokenizer | None = None,
         *,
+        normalizers: Sequence[Normalization] = (),
         name: str = "segmented",
         licence: str | None = None,
     ) -> None:
@@ -92,7 +100,10 @@ class SegmentedTokenizer(TextTokenizer):
                 f"byte {missing} is no piece: expected all 256, so that every text can be written"
             )
         self.vocab = vocab
-        self.config = SegmentedConfig(len(vocab), segmenter, pretokenizer or PreTokenizer())
+        self.config = SegmentedConfig(
+            len(vocab), segmenter, pretokenizer or PreTokenizer(), tuple(normalizers)
+        )
+        self._normalizing = Normalizing(self.config.normalizers)
         self.stated = replace(self.config.facts(), name=name, licence=licence)
 
     @classmethod
@@ -104,6 +115,7 @@ class SegmentedTokenizer(TextTokenizer):
             parse_vocab(files[VOCAB_FILE]),
             config.segmenter,
             config.pretokenizer,
+            normalizers=config.normalizers,
             name=name,
             licence=licence,
         )
@@ -132,28 +144,58 @@ class SegmentedTokenizer(TextTokenizer):
             **super().details,
             "segmenter": self.config.segmenter,
             "pre_tokenizer": self.config.pretokenizer.kind,
+            "normalizers": [each.kind for each in self.config.normalizers],
         }
 
     @property
     def cuts_safely(self) -> bool:
-        return self.config.pretokenizer.cuts_before_spaces
+        return self.config.pretokenizer.cuts_before_spaces and self._normalizing.keeps_words
+
+    def restore(self, ids: Sequence[int]) -> bytes:
+        return self._normalizing.undo(self.decode_bytes(ids))
+
+    def num_tokens(self, extent: Sequence[int]) -> int:
+        return int(extent[0]) * self._normalizing.most_growth
 
     def files(self) -> dict[str, bytes]:
         return {VOCAB_FILE: vocab_bytes(self.vocab)}
 
     def _encode(self, text: str, allowed: frozenset[str]) -> list[int]:
-        if not allowed:
-            return self.engine.encode(text)
         found: list[int] = []
-        for part in AddedTokens({name: self.vocab.specials[name] for name in allowed}).parts(text):
-            found += [part] if isinstance(part, int) else self.engine.encode(part)
+        for part in self._parts(text, allowed):
+            if isinstance(part, int):
+                found.append(part)
+            else:
+                found += self.engine.encode(self._normalizing.apply(part))
         return found
 
     def _encode_bytes(self, data: bytes) -> list[int]:
         return self.engine.encode_piece(data)
 
     def _spans(self, text: str, allowed: frozenset[str]) -> list[Span]:
-        raise AssertionError("a lossless tokenizer tells every byte")
+        found: list[Span] = []
+        start = 0
+        for part in self._parts(text, allowed):
+            size = len(self.vocab.pieces[part].decode()) if isinstance(part, int) else len(part)
+            spans = [(0, size)] if isinstance(part, int) else self._part_spans(part)
+            found += [(start + left, start + right) for left, right in spans]
+            start += size
+        return found
+
+    def _parts(self, text: str, allowed: frozenset[str]) -> list[str | int]:
+        """Text, and the ids of specials between it."""
+        if not allowed:
+            return [text] if text else []
+        return AddedTokens({name: self.vocab.specials[name] for name in allowed}).parts(text)
+
+    def _part_spans(self, text: str) -> list[Span]:
+        """By the last character that each id tells whole."""
+        normal = self._normalizing.apply(text)
+        pieces = [self.vocab.pieces[each] for each in self.engine.encode(normal)]
+        ends = whole_characters(normal, [right for _, right in spans_of(pieces)])
+        places = self._normalizing.places(text)
+        ends = [places[end] for end in ends]
+        return list(zip([0, *ends], ends, strict=False))
 
     def __getstate__(self) -> dict[str, Any]:
         """For workers: the engine is built again there."""

@@ -57,6 +57,15 @@ def to_characters(text: str, spans: Sequence[Span]) -> list[Span]:
     ]
 
 
+def whole_characters(text: str, ends: Sequence[int]) -> list[int]:
+    """How many characters of `text` lie before each of these places in its bytes, whole."""
+    if text.isascii():
+        return list(ends)
+    # Byte i begins a character or goes on with one; at the end of the text all are told.
+    before = np.concatenate([np.cumsum(_is_lead(text.encode())) - 1, [len(text)]])
+    return before[np.asarray(ends, int)].tolist()
+
+
 def _is_lead(data: bytes) -> np.ndarray:
     """Whether each byte starts a character."""
     return np.frombuffer(data, np.uint8) & 0xC0 != 0x80

@@ -22,6 +22,7 @@ def train(
     task_size: int | None = None,
     pretokenizer: PreTokenizer | None = None,
     specials: Sequence[str] = (),
+    folder: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> TextVocab:
     """The base with the likeliest pieces of a unigram model of this corpus, until it has `vocab_size` pieces.
@@ -31,6 +32,7 @@ def train(
                   the base has some of them; where it has most, the result stays smaller than asked for
     pretokenizer  no piece crosses its cuts; that of the base, by default that of Llama 3
     specials      more special tokens, the last ids
+    folder        for the model of the corpus, which takes nearly all of the time: see `train_library.train`
 
     Ids and scores of the base stay. ValueError when `vocab_size` is smaller than the base.
     """
@@ -44,6 +46,7 @@ def train(
         task_size or 2 * added + 256,
         model="unigram",
         pretokenizer=pretokenizer,
+        folder=folder,
         progress=progress,
     )
     merged = merge(base, task, most=added)

@@ -31,8 +31,10 @@ class TextTokenizer(Tokenizer):
     """A vocabulary and a way to use it.
 
     Text is str or bytes; bytes need not be UTF-8: what is none is a pretoken of its own. Special tokens never
-    come out of text, however it is spelled, unless `allow` names them. A tokenizer whose facts say
-    `is_lossless` gives every byte back.
+    come out of text, however it is spelled, unless `allow` names them. Of a tokenizer whose facts say
+    `is_lossless`, `restore`, `decode` and `decode_text` give every byte back. So does `decode_bytes`, unless
+    text is rewritten before it is cut (`SegmentedTokenizer` with normalizers, `MyteTokenizer`): that gives
+    what the ids themselves stand for, marks and codes included, and is a homomorphism in every tokenizer.
 
     vocab   pieces, merges or scores, and specials
     stated  the facts that need no look at the whole vocabulary: all but the fingerprint
@@ -106,10 +108,15 @@ class TextTokenizer(Tokenizer):
         decode_bytes(b). Specials decode to their names. ValueError for an id out of range."""
         return self.vocab.decode(ids)
 
+    def restore(self, ids: Sequence[int]) -> bytes:
+        """The text that was encoded: `decode_bytes` without what the tokenizer itself put in, a space before
+        the text or a normal form. No homomorphism."""
+        told = self.decode_bytes(ids)
+        return told.removeprefix(b" ") if self.drops_first_space else told
+
     def decode_text(self, ids: Sequence[int], *, errors: str = "replace") -> str:
-        """A text to read: without the space that the model put first. `errors` as of `bytes.decode`: ids may
-        end inside a character."""
-        return self._shown(ids).decode(errors=errors)
+        """`restore` as text. `errors` as of `bytes.decode`: ids may end inside a character."""
+        return self.restore(ids).decode(errors=errors)
 
     def offsets(self, text: str | bytes, *, allow: str | Collection[str] = ()) -> list[Span]:
         """Start and end byte of what every id stands for. Of a lossless tokenizer the spans partition the
@@ -147,7 +154,8 @@ class TextTokenizer(Tokenizer):
     @overload
     def truncate(self, text: bytes, count: int) -> bytes: ...
     def truncate(self, text: str | bytes, count: int) -> str | bytes:
-        """The start of a text that its first `count` tokens stand for; of a str only whole characters.
+        """The start of a text that its first `count` tokens stand for; of a str only whole characters. A
+        character that is written with marks or codes counts as told by the last of them.
 
         Only as much is encoded as is needed, where the tokenizer `cuts_safely`.
         """
@@ -200,14 +208,14 @@ class TextTokenizer(Tokenizer):
         return self.stamp(rows or torch.zeros(0, 0, dtype=torch.int64), extents=sizes)
 
     def decode(self, tokens: Tokens, *, generator: Chance = None) -> list[bytes]:
-        """See `Tokenizer.decode`: bytes, without the space that the model put first."""
+        """See `Tokenizer.decode` and `restore`."""
         from ..zoo.stamping import check_lengths, check_values
 
         self.check_tokens(tokens)
         check_values(tokens)
         check_lengths(self, tokens)
         rows = zip(tokens.ids.tolist(), tokens.lengths.tolist(), strict=True)
-        return [self._shown(row[:length]) for row, length in rows]
+        return [self.restore(row[:length]) for row, length in rows]
 
     def stamp(
         self,
@@ -262,10 +270,6 @@ class TextTokenizer(Tokenizer):
             (start + place, start + place + 1) if each else (start, start + len(run))
             for place in range(len(ids))
         ]
-
-    def _shown(self, ids: Sequence[int]) -> bytes:
-        told = self.vocab.decode(ids)
-        return told.removeprefix(b" ") if self.drops_first_space else told
 
     def _windows(self, text: str | bytes) -> Iterator[str | bytes]:
         """The text in parts that can be encoded one by one."""

@@ -6,9 +6,15 @@ how far a reading looks ahead) is decided here and in `less_is_better`.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+import os
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +27,7 @@ from .train_pathpiece import vocab_of_pieces
 from .vocab import TextVocab
 
 PRETOKENIZER = PreTokenizer("none")
+_SAVE_SECONDS = 30.0
 
 
 def train(
@@ -37,6 +44,7 @@ def train(
     life: int = 10,
     seed: int = 0,
     specials: Sequence[str] = (),
+    folder: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> TextVocab:
     """The 256 bytes, chunks and the specials, at most `vocab_size` pieces, to segment by "less-is-better".
@@ -53,8 +61,9 @@ def train(
     gap              unknown runs of up to so many bytes become chunks
     life             batches that a chunk at the tail may go unused
     seed             of what is noticed: another seed gives another lexicon
+    folder           for the lexicon now and then: a training that was stopped goes on from there
 
-    Slow: it reads every occurrence, 100 kB a second or less. Cannot go on where it was stopped.
+    Slow: it reads every occurrence, 100 kB a second or less.
     """
     least = 256 + len(specials)
     if vocab_size < least:
@@ -63,21 +72,71 @@ def train(
         )
     lexicon = _Lexicon(update_rate, memory_out, life)
     reader = _Reader(lexicon, Draws(np.random.default_rng(seed)), max_piece_bytes, memory_in, gap)
-    read = 0
+    settings = [passes, batch_bytes, max_piece_bytes, memory_in, memory_out, update_rate, gap, life, seed]
+    path = None if folder is None else Path(folder) / "lexicon.state"
+    saved = _Saved(path, json.dumps([*settings, corpus.identity]))
+    done = saved.load(reader)
+    read, batches, clock = 0, 0, time.monotonic()
     with progress_bar(corpus.size * passes, "reading", "B", progress) as bar:
         for _ in range(passes):
-            reader.uses.clear()
+            if batches >= done:
+                reader.uses.clear()
             for batch in _batches(corpus, batch_bytes):
+                size = sum(map(len, batch))
+                batches, read = batches + 1, read + size
+                bar.update(size)
+                if batches <= done:
+                    continue
                 for line in batch:
                     reader.read(line)
-                    read += len(line)
-                    bar.update(len(line))
                 reader.settle()
-    if not read:
-        raise ValueError("the corpus is empty: its files hold no text")
+                if time.monotonic() - clock > _SAVE_SECONDS:
+                    saved.save(reader, batches)
+                    clock = time.monotonic()
+            if not read:
+                raise ValueError("the corpus is empty: its files hold no text")
+    saved.save(reader, batches)
     ranked = sorted(lexicon.chunks, key=lambda chunk: (-reader.uses[chunk], lexicon.ranks[chunk]))
     kept = set(ranked[: vocab_size - least])
     return vocab_of_pieces((chunk for chunk in lexicon.chunks if chunk in kept), specials)
+
+
+class _Saved:
+    """The file that a training goes on from: what is known after a number of batches.
+
+    identity  what decides the lexicon
+    """
+
+    def __init__(self, path: Path | None, identity: str) -> None:
+        self._path = path
+        self._identity = hashlib.sha256(identity.encode(errors="surrogatepass")).hexdigest()
+
+    def save(self, reader: _Reader, batches: int) -> None:
+        """Written beside its place first: whatever stops this, there is a whole file."""
+        if self._path is None:
+            return
+        told = {"identity": self._identity, "batches": batches, **reader.saved()}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self._path.with_name(f".{self._path.name}.saving")
+        beside.write_text(json.dumps(told), encoding="ascii")
+        os.replace(beside, self._path)
+
+    def load(self, reader: _Reader) -> int:
+        """How many batches were read, 0 where nothing was saved; ValueError when it is another training."""
+        if self._path is None or not self._path.exists():
+            return 0
+        try:
+            told = json.loads(self._path.read_bytes())
+            if told["identity"] == self._identity:
+                reader.go_on(told)
+                return int(told["batches"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{self._path} holds no lexicon that can be gone on from ({error}): delete it"
+            ) from error
+        raise ValueError(
+            f"{self._path} is of another training: its corpus or settings differ; delete it or name another"
+        )
 
 
 class _Lexicon:
@@ -89,6 +148,17 @@ class _Lexicon:
         self._rate, self._out, self._life = update_rate, memory_out, life
         # Chunks at the tail and how many batches each has left.
         self._dying: dict[bytes, int] = {}
+
+    def saved(self) -> dict[str, Any]:
+        return {
+            "chunks": [chunk.hex() for chunk in self.chunks],
+            "dying": {chunk.hex(): left for chunk, left in self._dying.items()},
+        }
+
+    def go_on(self, told: Mapping[str, Any]) -> None:
+        self.chunks = [bytes.fromhex(chunk) for chunk in told["chunks"]]
+        self.ranks = {chunk: rank for rank, chunk in enumerate(self.chunks)}
+        self._dying = {bytes.fromhex(chunk): int(left) for chunk, left in told["dying"].items()}
 
     def add(self, chunk: bytes) -> None:
         if chunk not in self.ranks:
@@ -127,6 +197,16 @@ class _Reader:
         self._merits: dict[bytes, int] = {}
         self._used: set[bytes] = set()
         self.uses: Counter[bytes] = Counter()
+
+    def saved(self) -> dict[str, Any]:
+        """What is known between two batches."""
+        uses = {chunk.hex(): count for chunk, count in self.uses.items()}
+        return {**self._lexicon.saved(), "uses": uses, "draws": self._draws.saved()}
+
+    def go_on(self, told: Mapping[str, Any]) -> None:
+        self._lexicon.go_on(told)
+        self.uses = Counter({bytes.fromhex(chunk): int(count) for chunk, count in told["uses"].items()})
+        self._draws.go_on(told["draws"])
 
     def read(self, line: bytes) -> None:
         ranks, start, last, gap = self._lexicon.ranks, 0, b"", 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from ..zoo.optional import require
@@ -16,6 +18,7 @@ from .pretokenizers import PreTokenizer
 from .progress import progress_bar
 from .ranks import MAX_PIECE_BYTES
 from .vocab import TextVocab
+from .vocab_file import parse_vocab, vocab_bytes
 
 _MODELS = ("bpe", "unigram", "wordpiece")
 # Decimals of a score.
@@ -32,6 +35,7 @@ def train(
     min_frequency: int = 2,
     max_piece_bytes: int | None = None,
     specials: Sequence[str] = (),
+    folder: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> TextVocab:
     """A vocabulary of `vocab_size` pieces, the 256 bytes and the specials among them, for all domains alike.
@@ -42,9 +46,12 @@ def train(
     min_frequency    rarer pairs are not joined; Unigram has no use for it
     max_piece_bytes  longest piece; by default 1024 bytes, for Unigram 16
     specials         names of special tokens, the last ids
+    folder           for what the library made, once it is done: the same training then takes it from there
 
-    The corpus is streamed to the library, which runs on one thread. It cannot go on where it was stopped, as
-    `train_bpe` can. ImportError without the library.
+    The corpus is streamed to the library, which runs on one thread and cannot be stopped and gone on with,
+    as `train_bpe` can. Unigram is not the same in every run: the library adds up words in an order that it
+    draws anew, and where two pieces are worth the same but for rounding, either may stay. Pieces are listed
+    by score and then by bytes, so that nothing else differs. ImportError without the library.
     """
     if model not in _MODELS:
         raise ValueError(f"model {model!r}: expected one of {', '.join(_MODELS)}")
@@ -53,8 +60,34 @@ def train(
         raise ValueError(
             f"vocab_size={vocab_size}: expected at least {least}, the 256 bytes and the specials"
         )
-    library = require("tokenizers", "text")
     pretokenizer = pretokenizer or PreTokenizer()
+    told = f"{model} {vocab_size} {pretokenizer} {min_frequency} {max_piece_bytes} {list(specials)}"
+    identity = hashlib.sha256(f"{told} {corpus.identity}".encode(errors="surrogatepass")).hexdigest()
+    kept = None if folder is None else Path(folder) / f"library-{identity[:16]}.state"
+    if kept is not None and kept.exists():
+        return parse_vocab(kept.read_bytes())
+    made = _trained(
+        corpus, vocab_size, model, pretokenizer, min_frequency, max_piece_bytes, specials, progress
+    )
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        beside = kept.with_name(f".{kept.name}.saving")
+        beside.write_bytes(vocab_bytes(made))
+        os.replace(beside, kept)
+    return made
+
+
+def _trained(
+    corpus: Corpus,
+    vocab_size: int,
+    model: str,
+    pretokenizer: PreTokenizer,
+    min_frequency: int,
+    max_piece_bytes: int | None,
+    specials: Sequence[str],
+    progress: bool,
+) -> TextVocab:
+    library = require("tokenizers", "text")
     tokenizer = library.Tokenizer.from_str(json.dumps(_untrained(model, pretokenizer)))
     settings: dict[str, Any] = {"vocab_size": vocab_size - len(specials), "show_progress": False}
     settings["initial_alphabet"] = list(LETTERS)

@@ -5,14 +5,18 @@ Written from the paper's description; text is segmented into the fewest pieces (
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import math
 import os
 from array import array
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from . import train_bpe
 from .corpus import Corpus
-from .pretoken_counts import Counts, count_pretokens, pooled
+from .merge_run import open_log
+from .pretoken_counts import Counts, count_pretokens, digest, pooled
 from .pretokenizers import PreTokenizer
 from .progress import progress_bar
 from .trie import Trie
@@ -49,7 +53,7 @@ def train(
                      there are more rounds, and what is worth keeping is judged more often
     max_piece_bytes  longest piece
     pretokenizer, min_frequency, specials, folder, progress
-                     as of `train_bpe.train`. The folder holds counts and BPE's steps; the rounds start anew
+                     as of `train_bpe.train`. The folder holds counts, BPE's steps and what went in each round
 
     ValueError when there are fewer pieces to begin with than asked for, or `share` is not in (0, 1].
     """
@@ -75,13 +79,34 @@ def train(
         )
     state = train_bpe.state_in(folder)
     counts = pooled(count_pretokens(corpus, pretokenizer, state=state, progress=progress))
-    pruning = _Pruning(pieces, counts)
-    with progress_bar(len(pieces) - vocab_size + least, "pruning", "piece", progress) as bar:
-        while excess := len(pruning.alive) - (vocab_size - least):
-            gone = min(excess, max(_LEAST_ROUND, math.ceil(share * excess)))
-            pruning.remove(gone)
-            bar.update(gone)
-    return vocab_of_pieces((pieces[each - _BYTES] for each in sorted(pruning.alive)), specials)
+    log = None if folder is None else Path(folder) / "rounds.log"
+    kept = _pruned(pieces, counts, vocab_size - least, share, log, progress)
+    return vocab_of_pieces(kept, specials)
+
+
+def _pruned(
+    pieces: Sequence[bytes], counts: Counts, size: int, share: float, log: Path | None, progress: bool
+) -> list[bytes]:
+    """The `size` pieces that are worth most, in their order. What a round does depends on the pieces that are
+    left and on nothing else, so that the rounds in a log need not be gone through again."""
+    told = hashlib.sha256(digest([counts]).encode())
+    for piece in pieces:
+        told.update(b"%d " % len(piece) + piece)
+    past, file = open_log(log, f"rounds {share} {size} {told.hexdigest()}")
+    gone = {number for numbers in past for number in numbers}
+    left = [number for number in range(len(pieces)) if number not in gone]
+    pruning = _Pruning([pieces[number] for number in left], counts)
+    with (
+        contextlib.nullcontext() if file is None else file,
+        progress_bar(len(pieces) - size, "pruning", "piece", progress, done=len(gone)) as bar,
+    ):
+        while excess := len(pruning.alive) - size:
+            removed = pruning.remove(min(excess, max(_LEAST_ROUND, math.ceil(share * excess))))
+            if file is not None:
+                file.write(" ".join(str(left[each - _BYTES]) for each in removed) + "\n")
+                file.flush()
+            bar.update(len(removed))
+    return [pieces[left[each - _BYTES]] for each in sorted(pruning.alive)]
 
 
 def vocab_of_pieces(pieces: Iterable[bytes], specials: Sequence[str] = ()) -> TextVocab:
@@ -117,8 +142,8 @@ class _Pruning:
             self._found.append(_losses(word, lattice))
             self._note(number, 1)
 
-    def remove(self, count: int) -> None:
-        """Let go of so many pieces, the least worthy first."""
+    def remove(self, count: int) -> list[int]:
+        """Let go of so many pieces, the least worthy first; returns them."""
         pieces = self._pieces
         ranked = sorted(
             self.alive,
@@ -134,6 +159,7 @@ class _Pruning:
             word = self._words[number]
             self._found[number] = _losses(word, self._lattice(word))
             self._note(number, 1)
+        return ranked[:count]
 
     def _lattice(self, word: bytes) -> list[list[tuple[int, int]]]:
         size = len(word)

@@ -8,11 +8,12 @@ place of a token. Digits are kept as they are, zeros too; numbers beyond the ran
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
-from .normalizers import ESCAPE, escape
+from .normalizers import ESCAPE, Normalizer, escaped
 from .vocab import TextVocab
 
 # 10^3 ... 10^15; the last three digits of an integer have no mark.
@@ -23,11 +24,11 @@ _INTEGER_DIGITS, _FRACTION_DIGITS = 3 * (len(_MAGNITUDES) + 1), 3 * _DEPTHS
 
 # Decimal numbers that stand by themselves: not 1e5, 0x10, v2, 1.2.3 or other digits than ASCII's.
 _NUMBER = re.compile(r"(?<![\w.])([0-9]+)(?:\.([0-9]+))?(?!\w|\.[0-9])")
-_MARKED = re.compile(f"{ESCAPE}(.)|[{_MARKS}]", re.DOTALL)
+_MARKED = re.compile(f"{ESCAPE}(.?)|[{_MARKS}]", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class TriadicSuffixes:
+class TriadicSuffixes(Normalizer):
     """A normalizer that writes the marks, as characters for private use behind the digits.
 
     variant  what `extended` adds to a vocabulary, and so what a token is. "fixed": digits with their mark,
@@ -36,15 +37,10 @@ class TriadicSuffixes:
     """
 
     variant: Literal["fixed", "marks"] = "fixed"
-    kind: str = "triads"
 
     def __post_init__(self) -> None:
         if self.variant not in ("fixed", "marks"):
             raise ValueError(f"variant {self.variant!r}: expected 'fixed' or 'marks'")
-
-    @property
-    def is_lossless(self) -> bool:
-        return True
 
     @property
     def pattern(self) -> str:
@@ -56,8 +52,13 @@ class TriadicSuffixes:
             else (rf"[0-9]{{1,3}}(?={marked}|(?![0-9]))|{marked}")
         )
 
-    def apply(self, text: str) -> str:
-        return _NUMBER.sub(_marked, escape(text, _MARKS))
+    def parts(self, text: str) -> Iterator[tuple[str, str]]:
+        end = 0
+        for match in _NUMBER.finditer(text):
+            yield from escaped(text[end : match.start()], _MARKS)
+            yield from _marked(match)
+            end = match.end()
+        yield from escaped(text[end:], _MARKS)
 
     def undo(self, text: str) -> str:
         return _MARKED.sub(lambda match: match[1] or "", text)
@@ -77,15 +78,18 @@ class TriadicSuffixes:
         return replace(vocab, pieces=(*vocab.pieces, *added), merges=(), scores=())
 
 
-def _marked(match: re.Match[str]) -> str:
+def _marked(match: re.Match[str]) -> Iterator[tuple[str, str]]:
     integer, fraction = match[1], match[2]
     if len(integer) > _INTEGER_DIGITS or len(fraction or "") > _FRACTION_DIGITS:
-        return match[0]
+        yield match[0], match[0]
+        return
     first = len(integer) % 3 or 3
     groups = [integer[:first], *(integer[place : place + 3] for place in range(first, len(integer), 3))]
-    marks = ["", *_MAGNITUDES][len(groups) - 1 :: -1]
-    whole = "".join(group + mark for group, mark in zip(groups, marks, strict=True))
+    for weight, group in zip(range(len(groups) - 1, -1, -1), groups, strict=True):
+        yield group, group + ("", *_MAGNITUDES)[weight]
     if fraction is None:
-        return whole
-    parts = (fraction[place : place + 3] for place in range(0, len(fraction), 3))
-    return f"{whole}." + "".join(part + _DEPTH * depth for depth, part in enumerate(parts, start=1))
+        return
+    yield ".", "."
+    for depth, place in enumerate(range(0, len(fraction), 3), start=1):
+        group = fraction[place : place + 3]
+        yield group, group + _DEPTH * depth

@@ -28,6 +28,7 @@ class TextVocab:
               `index` leaves them out where another piece has the same byte.
     unknown   id for text that nothing covers; None when everything is covered. Its piece is what it
               decodes to.
+    groups    name -> ids that a segmenter tells from the others, such as "root" and "affix"
 
     Raises ValueError when ids, lengths or bytes disagree, naming the first that does.
     """
@@ -39,6 +40,7 @@ class TextVocab:
     unused: frozenset[int] = frozenset()
     fallback: tuple[int, ...] = ()
     unknown: int | None = None
+    groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count = len(self.pieces)
@@ -57,6 +59,7 @@ class TextVocab:
             ("unused", self.unused),
             ("fallback", self.fallback),
             ("unknown", unknown),
+            *((f"group {name!r}:", ids) for name, ids in self.groups.items()),
         ):
             _check_ids(kind, ids, count)
         for byte, piece in enumerate(self.fallback):

@@ -23,6 +23,8 @@ def vocab_bytes(vocab: TextVocab) -> bytes:
         "fallback": vocab.fallback,
         "unknown": vocab.unknown,
     }
+    if vocab.groups:
+        told["groups"] = dict(vocab.groups)
     return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -41,6 +43,7 @@ def parse_vocab(raw: bytes) -> TextVocab:
             unused=frozenset(map(int, told["unused"])),
             fallback=tuple(map(int, told["fallback"])),
             unknown=None if told["unknown"] is None else int(told["unknown"]),
+            groups={str(name): tuple(map(int, ids)) for name, ids in told.get("groups", {}).items()},
         )
     except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"no vocabulary of tokenzoo ({type(error).__name__}: {error})") from error

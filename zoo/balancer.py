@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from .collective import mean_over_ranks
+from .collective import mean_over_ranks, num_ranks
 
 _TINY = 1e-12
 
@@ -52,9 +52,12 @@ class Balancer(nn.Module):
             if name not in losses:
                 continue
             (gradient,) = torch.autograd.grad(losses[name], signal, retain_graph=True)
+            # Of the mean over the items of all ranks.
+            gradient = gradient / num_ranks()
             norm = self._running_norm(place, gradient)
             total += self.total_norm * share / norm.clamp(min=_TINY) * gradient
-        return (total.detach() * signal).sum()
+        # A sum over items, where DistributedDataParallel takes the mean over ranks.
+        return (total.detach() * signal).sum() * num_ranks()
 
     @torch.no_grad()
     def _running_norm(self, place: int, gradient: Tensor) -> Tensor:

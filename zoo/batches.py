@@ -7,9 +7,10 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 from torch.utils.data import DataLoader, Dataset
 
 _log = logging.getLogger("tokenzoo")
@@ -22,8 +23,11 @@ class Source(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def read(self, indices: Sequence[int], generator: Generator | None) -> Tensor:
-        """These items as one batch; with a generator cut and turned at random, without one as they are."""
+    def read(self, indices: Sequence[int], generator: Generator | None) -> Any:
+        """These items as one batch; with a generator cut and turned at random, without one as they are.
+
+        A tensor (B, ...), or something with a length and a method `to`.
+        """
 
 
 class FirstItems(Source):
@@ -37,7 +41,7 @@ class FirstItems(Source):
     def __len__(self) -> int:
         return len(self._chosen)
 
-    def read(self, indices: Sequence[int], generator: Generator | None) -> Tensor:
+    def read(self, indices: Sequence[int], generator: Generator | None) -> Any:
         return self._source.read([self._chosen[index] for index in indices], generator)
 
 
@@ -93,7 +97,7 @@ class Batches:
         step = self._batch_size * self._world_size
         return len(self._source) // step if self._seed is not None else -(-len(self._source) // step)
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Any]:
         """What is left of this epoch, or the next one when nothing is; all of it without a seed."""
         if self._position >= len(self) or self._seed is None:
             self._epoch += 1
@@ -145,7 +149,7 @@ class _Drawn(Dataset):
     def __init__(self, source: Source) -> None:
         self._source = source
 
-    def __getitem__(self, draw: Draw) -> Tensor:
+    def __getitem__(self, draw: Draw) -> Any:
         return self._source.read(
             draw.indices, None if draw.seed is None else Generator().manual_seed(draw.seed)
         )

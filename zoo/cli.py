@@ -118,12 +118,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     _model_options(reconstruct)
 
-    evaluate = _verb(verbs, "eval", "text tokenizers side by side over languages", _eval)
+    evaluate = _verb(
+        verbs, "eval", "quality over a data set of pictures or speech; text tokenizers over languages", _eval
+    )
     evaluate.add_argument(
         "inputs",
         nargs="+",
         type=Path,
-        help="a file for each language, or folders with a file or folder for each",
+        help="folders of pictures or sounds, or .npy files; for text a file for each language, or folders "
+        "with a file or folder for each",
     )
     evaluate.add_argument(
         "--tokenizer",
@@ -137,7 +140,12 @@ def _parser() -> argparse.ArgumentParser:
         help="the inputs are the same text: costs relative to this language's",
     )
     evaluate.add_argument("--limit-bytes", type=_count, help="read only so much of each language")
-    evaluate.add_argument("--out", type=Path, help="folder for a chart and the numbers")
+    evaluate.add_argument("--out", type=Path, help="folder for the numbers, and for text a chart")
+    evaluate.add_argument(
+        "--keep", type=_counts, metavar="N,N,...", help="lengths besides all (pictures, speech)"
+    )
+    evaluate.add_argument("--limit", type=_count, help="only so many items, evenly spread (pictures, speech)")
+    evaluate.add_argument("--device", default="cpu", help="torch device (default: cpu)")
 
     usage = _verb(verbs, "usage", "how well .tok files use their codebooks, level by level", _usage)
     usage.add_argument("inputs", nargs="+", type=Path, help=".tok files, or folders to search through")
@@ -148,6 +156,14 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--repeats", type=_count, default=5, help="rounds, of which the best counts")
     bench.add_argument("--first", type=_count, help="only so many sizes of each operation")
     bench.add_argument("--out", type=Path, help="folder for a page and the numbers")
+
+    serve = _verb(verbs, "serve", "a tokenizer over HTTP: POST /encode and /decode", _serve)
+    serve.add_argument("name", help="a name, a Hub id or a folder")
+    serve.add_argument("--revision", help="branch, tag or sha on the Hub")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
+    serve.add_argument("--port", type=_count, default=8000, help="default: 8000")
+    serve.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    serve.add_argument("--batch-size", type=_count, default=8, help="most requests in a batch (default: 8)")
 
     convert = _verb(verbs, "convert", "a checkpoint of any known layout to a folder of ours", jobs.convert)
     convert.add_argument(
@@ -163,6 +179,13 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("repo", help="Hub id owner/name")
     push.add_argument("--private", action="store_true", help="when the repository is created")
     push.add_argument("--message", help="of the commit")
+    push.add_argument(
+        "--measure",
+        type=Path,
+        metavar="DATA",
+        help="evaluate on this folder or .npy first, for the model card",
+    )
+    push.add_argument("--limit", type=_count, help="measure only so many items, evenly spread")
 
     fit = verbs.add_parser(
         _FIT, help="train: tokenzoo fit --config configs/NAME.yaml (its own --help)", add_help=False
@@ -284,7 +307,8 @@ def _reconstruct(options: argparse.Namespace) -> int:
 
 
 def _eval(options: argparse.Namespace) -> int:
-    return evaluation("text")(options)
+    first = (options.tokenizer or ["bytes"])[0]
+    return evaluation(jobs.modality_of(first))(options)
 
 
 def _usage(options: argparse.Namespace) -> int:
@@ -300,6 +324,12 @@ def _bench(options: argparse.Namespace) -> int:
         return run(options)
     except ValueError as error:  # of the options; a measurement that goes wrong is a RuntimeError
         raise jobs.UsageError(str(error)) from error
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from .serve import serve
+
+    return serve(options)
 
 
 def _fit(arguments: list[str]) -> int:

@@ -12,18 +12,29 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from . import catalogue
 from .optional import require
+from .recipes import modality_of, shipped
 
 OK, FAILED = 0, 1
-_MODULES = {"image": ("image.training:ImageTraining", "image.data:ImageFolderData")}
+_MODULES = {
+    "image": ("image.training:ImageTraining", "image.data:ImageFolderData"),
+    "audio": ("audio.training:AudioTraining", "audio.data:AudioFolderData"),
+}
 _TEXT = "text.fit:main"
 _LAST = "last"
+_HELP = """usage: tokenzoo fit --config RECIPE.yaml [--SECTION.OPTION VALUE ...] [--ckpt_path last]
+
+Trains a tokenizer as a recipe says. The modality follows from `tokenizer_type` or `pretrained` under `model`.
+The options of a modality:
+  tokenzoo fit --config RECIPE.yaml --help
+  tokenzoo fit --model.tokenizer_type FAMILY --help      e.g. titok, encodec
+
+Recipes that ship with tokenzoo, at their head the command, the hardware, the hours and the expected score:"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,13 +44,17 @@ def main(argv: Sequence[str]) -> int:
     mistake in the command or the recipe. Checkpoints, logs and the whole recipe go to `out`/training;
     `--ckpt_path last` goes on from there.
     """
-    if (fit_text := _text_fit(argv)) is not None:
-        return fit_text(argv)
     try:
+        modality = modality_of(argv)
+        if modality is None and {"-h", "--help"} & set(argv):
+            _print_help()
+            return OK
+        if modality == "text":
+            return _resolve(_TEXT)(argv)
         require("lightning.pytorch", "train")
         require("jsonargparse", "train")
         with _quietened(), _translated():
-            cli = _command_line(list(argv))
+            cli = _command_line(list(argv), modality or "image")
             out = Path(cli.config["out"]).expanduser()
             checkpoint = _checkpoint(cli.config, out)
             # Lightning prints its tables to stdout, which belongs to results.
@@ -57,28 +72,22 @@ def main(argv: Sequence[str]) -> int:
     return OK
 
 
-def _text_fit(argv: Sequence[str]) -> Callable[[Sequence[str]], int] | None:
-    """The `main` of text/fit.py when the recipe is for a text tokenizer, which needs no Lightning."""
-    import yaml
-
-    for option, value in zip(argv, [*argv[1:], ""], strict=True):
-        name, _, joined = option.partition("=")
-        if name != "--config":
-            continue
-        try:
-            recipe = yaml.safe_load(Path(joined or value).read_text(encoding="utf-8"))
-            family = catalogue.FAMILIES.get(recipe["model"]["tokenizer_type"], "")
-        except (OSError, yaml.YAMLError, TypeError, KeyError, UnicodeDecodeError):
-            return None  # whoever reads it next says what is wrong
-        return _resolve(_TEXT) if family.startswith("text.") else None
-    return None
+def _print_help() -> None:
+    """What can be trained, and how to see the options of each modality."""
+    print(_HELP)
+    for modality in ("image", "audio", "text"):
+        print(f"\n{modality}:")
+        for recipe in shipped():
+            if recipe.modality == modality:
+                print(f"  configs/{recipe.file:28} {recipe.about}")
 
 
-def _command_line(argv: list[str]) -> Any:
+def _command_line(argv: list[str], modality: str) -> Any:
     from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.cli import LightningCLI
     from lightning.pytorch.loggers import CSVLogger
 
+    from .examples import Examples
     from .progress import StepProgress
 
     class Fit(LightningCLI):
@@ -88,6 +97,9 @@ def _command_line(argv: list[str]) -> Any:
                 "--ckpt_path", type=str, help="checkpoint to resume; 'last': the one in --out"
             )
             parser.add_argument("--checkpoint_every", type=int, default=500, help="steps between checkpoints")
+            parser.add_argument(
+                "--examples", type=int, default=4, help="items to decode into OUT/training/examples; 0: none"
+            )
 
         def parse_arguments(self, parser: Any, args: Any) -> None:
             # Without the base class's warning about the arguments of the surrounding command.
@@ -105,10 +117,13 @@ def _command_line(argv: list[str]) -> Any:
                 every_n_train_steps=self.config["checkpoint_every"],
                 enable_version_counter=False,
             )
-            settings["callbacks"] = [*(settings.get("callbacks") or []), StepProgress(), checkpoint]
+            shown = self.config["examples"]
+            examples = [Examples(folder / "examples", shown)] if shown else []
+            callbacks = settings.get("callbacks") or []
+            settings["callbacks"] = [*callbacks, StepProgress(), *examples, checkpoint]
             return super().instantiate_trainer(**kwargs)
 
-    module, data = (_resolve(path) for path in _MODULES["image"])
+    module, data = (_resolve(path) for path in _MODULES[modality])
     return Fit(
         module,
         data,

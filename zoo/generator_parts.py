@@ -1,4 +1,4 @@
-"""What generators over tokens share: the row they write, the tokenizer as a diffusers component, the result."""
+"""What generators over tokens share: the row they write, the tokenizer as a component, the result."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TokenRow:
     def of(cls, facts: Facts, num_tokens: int | None = None, depth: int | None = None) -> Self:
         """The row of a tokenizer: by default all codebooks and `max_tokens`.
 
-        ValueError for a continuous tokenizer, for counts it has not, and without a count where its items grow.
+        ValueError for a continuous tokenizer, for counts it has not, and without one where items grow.
         """
         check_discrete(facts)
         if depth is not None and depth != len(facts.codebook_sizes):
@@ -87,7 +87,7 @@ class TokenRow:
         return each.flatten(1)
 
     def shape(self, flat: Tensor, facts: Facts) -> Tensor:
-        """(B, N * Q) -> the ids that `stamp` takes: (B, N), or (B, N, Q) where there are several codebooks."""
+        """(B, N * Q) -> the ids that `stamp` takes: (B, N), or (B, N, Q) with several codebooks."""
         return flat if len(facts.codebook_sizes) == 1 else flat.unflatten(1, (-1, self.depth))
 
     def count(self, asked: int | None, facts: Facts) -> int:
@@ -163,6 +163,25 @@ class TokenPipeline(DiffusionPipeline):
     tokenizer: TokenizerComponent
     transformer: Any
 
+    @classmethod
+    def download(
+        cls,
+        pretrained_model_name: str,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        local_files_only: bool | None = False,
+        **_: Any,
+    ) -> str:
+        """The folder of a repository on the Hub, all of it at one commit; `from_pretrained` calls this.
+
+        diffusers' own refuses a repository with components of another library before it downloads anything.
+        """
+        from ..checkpoints.hub import fetch_folder
+
+        offline = bool(local_files_only)
+        return str(fetch_folder(pretrained_model_name, revision, token=token, local_files_only=offline))
+
     def _check_output(self, output_type: str | None) -> str:
         """The output type, by default "pil" for images and "pt" for sound; errors before the work."""
         facts = self.tokenizer.facts
@@ -221,5 +240,5 @@ def initialise(module: nn.Module) -> None:
 
 
 def cosine_share(chance: Tensor) -> Tensor:
-    """Share of a row that is masked, cos(u * pi / 2) for u uniform (MaskGIT, arXiv 2202.04200, section 3.3)."""
+    """Share of a row that is masked, cos(u * pi / 2), u uniform (MaskGIT, arXiv 2202.04200, section 3.3)."""
     return torch.cos(chance * math.pi / 2)

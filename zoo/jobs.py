@@ -106,12 +106,35 @@ def convert(options: Namespace) -> int:
 
 
 def push(options: Namespace) -> int:
-    """A folder to the Hub; returns the exit code."""
+    """A folder to the Hub, with the figures that lie in it or are taken now; returns the exit code."""
+    from ..checkpoints.card_measures import MEASURED_FILE
     from .loading import load
+    from .measured import Measured
 
-    sha = load(options.folder).push_to_hub(options.repo, private=options.private, message=options.message)
+    tokenizer, earlier = load(options.folder), options.folder / MEASURED_FILE
+    measured = None
+    if options.measure is not None:
+        from .evaluation import evaluate
+
+        measured = evaluate(tokenizer, options.measure, limit=options.limit)
+    elif earlier.is_file():
+        measured = Measured.load(earlier)
+    sha = tokenizer.push_to_hub(
+        options.repo, private=options.private, message=options.message, measured=measured
+    )
     print(f"{options.repo}@{sha}")
     return 0
+
+
+def modality_of(name: str) -> str:
+    """Of a tokenizer: without loading it where the catalogue knows."""
+    row = catalogue.find(name)
+    if row is not None:
+        return row.facts.modality
+    from .loading import load
+
+    with _as_usage():
+        return load(name).facts.modality
 
 
 def encode_files(options: Namespace) -> int:

@@ -100,6 +100,11 @@ class MaskedTokenPipeline(TokenPipeline):
         listed = [None] * len(prompt_embeds) if classes is None else list(classes)  # pyright: ignore
         if not listed:
             raise ValueError("classes are empty: give one for each item")
+        for each in listed:
+            if each is not None and int(each) != each:
+                raise ValueError(f"class {each}: expected an integer, or None for none")
+            if each is not None and not 0 <= each < null:
+                raise ValueError(f"class {each}: expected 0 ... {null - 1}, or None for none")
         filled = torch.tensor([null if each is None else int(each) for each in listed])
         return len(listed), filled.to(self.transformer.device)
 

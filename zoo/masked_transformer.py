@@ -189,7 +189,7 @@ class MaskedTransformer(ModelMixin, ConfigMixin):
             raise ValueError("this generator takes no text: make one with text_width=")
         if text.ndim != 3 or len(text) != batch or text.shape[2] != self.text.in_features:
             raise ValueError(
-                f"hidden states have shape {tuple(text.shape)}: expected ({batch}, T, {self.text.in_features})"
+                f"text has shape {tuple(text.shape)}: expected ({batch}, T, {self.text.in_features})"
             )
 
     def _logits(self, hidden: Tensor, turn: int) -> Tensor:

@@ -18,7 +18,11 @@ _HOMES = {
     "audio": "audio.audio_files:AudioFiles",
     "text": "text.text_files:TextFiles",
 }
-_EVALUATIONS = {"text": "text.evaluate:evaluate_files"}
+_EVALUATIONS = {
+    "image": "zoo.evaluate_files:evaluate_files",
+    "audio": "zoo.evaluate_files:evaluate_files",
+    "text": "text.evaluate:evaluate_files",
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,9 @@ class Medium(ABC):
     @abstractmethod
     def write(self, item: Any, path: Path, facts: Facts) -> None:
         """Write one decoded item, without padding, of a tokenizer with these facts."""
+
+    def log(self, writer: Any, tag: str, item: Any, step: int, facts: Facts) -> None:
+        """Show one item in a TensorBoard writer, where there is a way."""
 
     @abstractmethod
     def samples(self) -> list[Path]:

@@ -11,7 +11,7 @@ from ..kernels.precision import working_dtype
 from .chance import Chance
 from .codebook_axis import check_discrete, drop_axis
 from .quantizer import Quantized, Quantizer
-from .residual_quantizer import ResidualQuantizer
+from .residual_quantizer import ResidualQuantized, ResidualQuantizer
 
 
 class MultiScaleQuantizer(Quantizer):
@@ -47,14 +47,16 @@ class MultiScaleQuantizer(Quantizer):
 
     def forward(
         self, latents: Tensor, *, lengths: Tensor | None = None, generator: Chance = None
-    ) -> Quantized:
+    ) -> ResidualQuantized:
         """As `ResidualQuantizer.forward`; usage has a row per level.
 
         latents  (B, ..., T, D) float -> latents (B, ..., T, D), values (B, ..., T / strides[0], Q)
         lengths  (B,) int64 on the CPU, ids kept of each token; a level that does not fit in whole is dropped
         """
         quantized = self.residual(self._fold(latents), lengths=lengths, generator=generator)
-        return replace(quantized, latents=self._unfold(quantized.latents))
+        return replace(
+            quantized, latents=self._unfold(quantized.latents), first=self._unfold(quantized.first)
+        )
 
     def encode(self, latents: Tensor, *, keep: int | None = None, generator: Chance = None) -> Tensor:
         """keep: how many ids per token to compute, one of `keeps`. Returns (..., T / strides[0], keep)."""

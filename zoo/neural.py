@@ -53,6 +53,8 @@ class NeuralTokenizer(Tokenizer, nn.Module):
     encoder: Any
     quantizer: Any
     decoder: Any
+    # Parts and parameters that no reconstruction teaches; training freezes those that no objective teaches.
+    untaught: tuple[str, ...] = ()
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -43,12 +43,14 @@ class Objective(nn.Module, ABC):
     name          under which it is logged
     weight        factor in the sum
     is_of_signal  it reaches the tokenizer through `Step.rebuilt` alone, so that a balancer can weigh it there
+    teaches       parts of the tokenizer, of its `untaught` ones, that learn from this term
 
     Frozen networks are read in `prepare` and kept in a tuple, out of checkpoints.
     """
 
     name: str
     is_of_signal: bool = True
+    teaches: tuple[str, ...] = ()
 
     def __init__(self, weight: float) -> None:
         super().__init__()
@@ -58,6 +60,9 @@ class Objective(nn.Module, ABC):
 
     def prepare(self, module: Any) -> None:
         """Called before the first step, when the training module is on its device."""
+
+    def release(self) -> None:
+        """Called after the last step: what watched the tokenizer lets it go."""
 
     @abstractmethod
     def forward(self, step: Step) -> Tensor:

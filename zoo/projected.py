@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from ..kernels.precision import without_autocast, working_dtype
 from .chance import Chance
 from .quantizer import Quantized, Quantizer
+from .residual_quantizer import ResidualQuantized
 
 
 class ProjectedQuantizer(Quantizer):
@@ -52,7 +53,10 @@ class ProjectedQuantizer(Quantizer):
         told = {name: each for name, each in (("lengths", lengths), ("valid", valid)) if each is not None}
         with without_autocast(latents.device):
             quantized = self.inner(_project(self.project_in, latents), generator=generator, **told)
-            return replace(quantized, latents=self._widen(quantized.latents, quantized.values))
+            wide = replace(quantized, latents=self._widen(quantized.latents, quantized.values))
+            if isinstance(wide, ResidualQuantized):
+                return replace(wide, first=self._widen(wide.first, wide.values))
+            return wide
 
     def encode(self, latents: Tensor, *, keep: int | None = None, generator: Chance = None) -> Tensor:
         """keep: how many codebooks to compute, for an inner quantizer that takes it; None: all."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
@@ -44,7 +44,10 @@ class Identity:
 
 @dataclass(frozen=True)
 class LengthSettings:
-    """Nested dropout: a `LengthPolicy` but for the longest length, which the tokenizer knows."""
+    """Nested dropout: a `LengthPolicy` but for the longest length, which the tokenizer knows.
+
+    "uniform" means one of the counts that the tokenizer can keep, where those are not all.
+    """
 
     distribution: Distribution = "uniform"
     counts: tuple[int, ...] = ()
@@ -56,7 +59,10 @@ class LengthSettings:
         longest = nested_length(facts)
         if longest is None:
             return None
-        return LengthPolicy(longest, self.distribution, tuple(self.counts), self.per, full=self.full)
+        distribution, counts = self.distribution, tuple(self.counts)
+        if facts.keeps and distribution == "uniform":
+            distribution, counts = "fixed", facts.keeps
+        return LengthPolicy(longest, distribution, counts, self.per, full=self.full)
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,13 @@ def nested_length(facts: Facts) -> int | None:
     if facts.nested == "codebooks":
         return len(facts.codebook_sizes)
     return facts.max_tokens if facts.nested == "tokens" else None
+
+
+def named_parts(parts: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of parts, which a caller may give as a list or as one string with commas."""
+    if isinstance(parts, str):
+        parts = parts.split(",")
+    return tuple(name.strip() for name in parts if name.strip())
 
 
 def as_settings(kind: type[Settings], values: Settings | Mapping[str, Any]) -> Settings:

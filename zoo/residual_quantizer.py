@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol, runtime_checkable
 
@@ -15,6 +16,16 @@ from .chance import Chance
 from .codebook_axis import add_axis, check_discrete, drop_axis, stack_usage
 from .quantizer import Quantized, Quantizer, straight_through
 from .quantizer_dropout import check_lengths, decode_kept, quantize_items
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualQuantized(Quantized):
+    """What residual stages made of latents.
+
+    first  (..., dim_out) float, the codes of the first stage, with gradient as `latents`
+    """
+
+    first: Tensor
 
 
 class ResidualQuantizer(Quantizer):
@@ -52,7 +63,7 @@ class ResidualQuantizer(Quantizer):
 
     def forward(
         self, latents: Tensor, *, lengths: Tensor | None = None, generator: Chance = None
-    ) -> Quantized:
+    ) -> ResidualQuantized:
         """Loss: the sum over stages, each a mean over all items, to which items that dropped the stage add 0.
 
         That is DAC's; EnCodec takes the mean over stages.
@@ -71,11 +82,12 @@ class ResidualQuantizer(Quantizer):
                 codes.append(parts[-1].latents.detach() if self.detached else parts[-1].latents)
                 residual = residual - codes[-1]
             total = _add_up(codes)
-            return Quantized(
+            return ResidualQuantized(
                 latents=straight_through(latents, total) if self.detached else total,
                 values=self._join([part.values for part in parts]),
                 loss=torch.stack([part.loss for part in parts]).sum(),
                 usage=stack_usage([part.usage for part in parts]),
+                first=straight_through(latents, codes[0]) if self.detached else codes[0],
             )
 
     def encode(self, latents: Tensor, *, keep: int | None = None, generator: Chance = None) -> Tensor:

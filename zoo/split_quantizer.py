@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,6 +14,16 @@ from .chance import Chance
 from .codebook_axis import add_axis, check_discrete, drop_axis, stack_usage
 from .quantizer import Quantized, Quantizer
 from .quantizer_dropout import check_lengths
+
+
+@dataclass(frozen=True, eq=False)
+class SplitQuantized(Quantized):
+    """What a split quantizer made of latents.
+
+    first  (..., dim_out) float, the part of `latents` that the first quantizer gave, with gradient
+    """
+
+    first: Tensor
 
 
 class SplitQuantizer(Quantizer):
@@ -42,7 +55,7 @@ class SplitQuantizer(Quantizer):
 
     def forward(
         self, latents: Tensor, *, lengths: Tensor | None = None, generator: Chance = None
-    ) -> Quantized:
+    ) -> SplitQuantized:
         """Loss: the sum of the two.
 
         latents  (B, ..., D) float
@@ -52,26 +65,31 @@ class SplitQuantizer(Quantizer):
         self._check_latents(latents)
         check_lengths(lengths, latents, len(self.codebook_sizes), least=len(self.first.codebook_sizes))
         with without_autocast(latents.device):
-            first = self.first(latents, generator=generator)
+            first = self.first(self._for_first(latents), generator=generator)
             keywords = {} if lengths is None else {"lengths": lengths - len(self.first.codebook_sizes)}
-            rest = self.rest(latents, generator=generator, **keywords)
+            left = self._for_rest(latents, lambda: first.latents)
+            rest = self.rest(left, generator=generator, **keywords)
             values = add_axis(first.values, self.first), add_axis(rest.values, self.rest)
-            return Quantized(
+            return SplitQuantized(
                 latents=first.latents + rest.latents,
                 values=torch.cat(values, dim=-1),
                 loss=first.loss + rest.loss,
                 usage=stack_usage([first.usage, rest.usage]),
+                first=first.latents,
             )
 
     def encode(self, latents: Tensor, *, keep: int | None = None, generator: Chance = None) -> Tensor:
         """keep: how many codebooks to compute, at least those of `first`; None: all. Returns (..., keep)."""
         self._check_latents(latents)
-        first = add_axis(self.first.encode(latents, generator=generator), self.first)
         remaining = self._check_count(len(self.codebook_sizes) if keep is None else keep)
+        values = self.first.encode(self._for_first(latents), generator=generator)
+        first = add_axis(values, self.first)
         if not remaining:
             return first
         keywords = {} if keep is None else {"keep": remaining}
-        rest = self.rest.encode(latents, generator=generator, **keywords)
+        with torch.no_grad(), without_autocast(latents.device):
+            left = self._for_rest(latents, lambda: self.first.decode(values))
+        rest = self.rest.encode(left, generator=generator, **keywords)
         return torch.cat([first, add_axis(rest, self.rest)], dim=-1)
 
     def decode(self, values: Tensor) -> Tensor:
@@ -86,6 +104,14 @@ class SplitQuantizer(Quantizer):
             rest = F.pad(values[..., leading:], (0, missing), value=-1)
             first = self.first.decode(drop_axis(values[..., :leading], self.first))
             return first + self.rest.decode(drop_axis(rest, self.rest))
+
+    def _for_first(self, latents: Tensor) -> Tensor:
+        """What `first` sees of the latents."""
+        return latents
+
+    def _for_rest(self, latents: Tensor, decoded: Callable[[], Tensor]) -> Tensor:
+        """What `rest` sees of the latents; `decoded` gives what `first` made of them."""
+        return latents
 
     def _check_count(self, count: int) -> int:
         """How many of the first `count` codebooks are in `rest`."""

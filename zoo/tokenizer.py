@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from .config import Config
     from .facts import Facts
+    from .measured import Measured
     from .tokens import Tokens
 
     Chance = Generator | Sequence[Generator] | None
@@ -88,15 +89,30 @@ class Tokenizer(ABC):
         return {}
 
     def push_to_hub(
-        self, repo: str, *, private: bool = False, token: str | None = None, message: str | None = None
+        self,
+        repo: str,
+        *,
+        private: bool = False,
+        token: str | None = None,
+        message: str | None = None,
+        measured: Measured | None = None,
     ) -> str:
-        """Save and upload to the Hub; returns the sha of the commit that holds it."""
+        """Save and upload to the Hub; returns the sha of the commit that holds it.
+
+        measured  of `zoo.evaluation.evaluate`: figures for the model card, which then has a gallery, too
+        """
         import tempfile
 
         from ..checkpoints.hub import push
 
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
+            if measured is not None:
+                from ..checkpoints.card_measures import add_measures
+                from .gallery import draw_gallery
+
+                measured.check_is_of(self.facts)
+                add_measures(folder, measured, draw_gallery(self, measured.keeps))
             return push(folder, repo, private=private, token=token, message=message)
 
     @classmethod

@@ -24,7 +24,7 @@ from .facts import Facts
 from .loading import load, read_yaml
 from .neural import NeuralTokenizer, Reconstruction
 from .objective import Objective, Step
-from .recipe import Identity, LengthSettings, OptimizerSettings
+from .recipe import Identity, LengthSettings, OptimizerSettings, named_parts
 from .tokenizer import Tokenizer
 from .tokens import Tokens
 from .usage import UsageCount
@@ -43,7 +43,8 @@ class TokenizerTraining(LightningModule, Tokenizer):
     lengths           distribution of kept tokens or codebooks; ignored unless the tokenizer is nested
     optimizer         AdamW, warm-up, cosine, clipping
     ema_decay         share of the old average kept at each step; None trains without an average
-    freeze            parts that do not move: "encoder", "quantizer", "decoder", or submodules of them
+    freeze            parts that do not move: "encoder", "quantizer", "decoder", or what lies in them; a list,
+                      or one string with commas. What no term of the loss teaches (`untaught`) is frozen too
     initialise_items  how many training items a new tokenizer's `initialise` sees
     seed              of the kept lengths and the quantizer's noise, which depend on it and the step alone
     is_new            its weights are random: `initialise` is called
@@ -66,7 +67,7 @@ class TokenizerTraining(LightningModule, Tokenizer):
         lengths: LengthSettings,
         optimizer: OptimizerSettings,
         ema_decay: float | None,
-        freeze: Sequence[str],
+        freeze: str | Sequence[str],
         initialise_items: int,
         seed: int,
         is_new: bool,
@@ -79,11 +80,13 @@ class TokenizerTraining(LightningModule, Tokenizer):
         self.optimizer_settings = optimizer
         self.length_policy = lengths.policy(tokenizer.facts)
         self.average = None if ema_decay is None else WeightAverage(ema_decay)
-        self.freeze_parts = tuple(freeze)
+        self.freeze_parts = named_parts(freeze)
         self.initialise_items = initialise_items
         self.seed = seed
         self.is_new = is_new
-        for part in self._frozen():
+        taught = {name for each in objectives for name in each.teaches}
+        idle = [name for name in tokenizer.untaught if name not in taught]
+        for part in (*self._frozen(), *map(self._part, idle)):
             part.requires_grad_(False)
         self._batches_seen = 0
         self._usage = UsageCount()
@@ -168,8 +171,12 @@ class TokenizerTraining(LightningModule, Tokenizer):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         signal = self.signal_of(batch)
-        for name, figure in self.validation_figures(signal).items():
-            self.log(f"val/{name}", figure.float(), batch_size=len(signal), prog_bar=True, sync_dist=True)
+        self.log_validation(self.validation_figures(signal), len(signal))
+
+    def log_validation(self, figures: Mapping[str, Tensor], items: int) -> None:
+        """The figures of one batch of so many items; Lightning averages over batches and ranks."""
+        for name, figure in figures.items():
+            self.log(f"val/{name}", figure.float(), batch_size=items, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         settings = self.optimizer_settings
@@ -184,9 +191,12 @@ class TokenizerTraining(LightningModule, Tokenizer):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """`clip_norm`, unless the trainer says something else."""
-        if gradient_clip_val is None:
-            gradient_clip_val, gradient_clip_algorithm = self.optimizer_settings.clip_norm, "norm"
-        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        if gradient_clip_val is not None:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif self.optimizer_settings.clip_norm is not None:
+            # Lightning would refuse a fused optimiser under bf16, which has no loss scale to undo first.
+            parameters = [each for group in optimizer.param_groups for each in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.optimizer_settings.clip_norm)
 
     def configure_callbacks(self) -> list[Callback]:
         return [] if self.average is None else [self.average]
@@ -218,6 +228,10 @@ class TokenizerTraining(LightningModule, Tokenizer):
 
     def on_train_end(self) -> None:
         self.train()
+
+    def on_fit_end(self) -> None:
+        for objective in self._each_objective():
+            objective.release()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["batches_seen"] = self._batches_seen
@@ -298,6 +312,10 @@ class TokenizerTraining(LightningModule, Tokenizer):
         except AttributeError as error:
             parts = ", ".join(name for name, _ in self.tokenizer.named_children())
             raise ValueError(f"freeze {list(self.freeze_parts)}: {error}; parts: {parts}") from error
+
+    def _part(self, name: str) -> nn.Module | nn.Parameter:
+        parameters = dict(self.tokenizer.named_parameters())
+        return parameters[name] if name in parameters else self.tokenizer.get_submodule(name)
 
 
 def tokenizer_to_train(
