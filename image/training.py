@@ -142,6 +142,7 @@ class ImageTraining(TokenizerTraining):
         signal, captions = self.signal_of(batch), self.captions_of(batch)
         self.log_validation(self.validation_figures(signal, captions), len(signal))
 
+    @torch.no_grad()
     def validation_figures(
         self, signal: Tensor, captions: tuple[str, ...] | None = None
     ) -> dict[str, Tensor]:

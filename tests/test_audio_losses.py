@@ -63,7 +63,9 @@ def test_the_mel_distance_by_hand(distance: str) -> None:
         torch.testing.assert_close(a, mel_magnitudes(made, window, bands, RATE_HZ))
         logs = a.clamp(min=1e-5).log10() - b.clamp(min=1e-5).log10()
         natural = logs * math.log(10)
-        terms.append(logs.abs().mean() if distance == "l1" else (a - b).abs().mean() + natural.square().mean())
+        terms.append(
+            logs.abs().mean() if distance == "l1" else (a - b).abs().mean() + natural.square().mean()
+        )
     found = mel_distance(made, wanted, scales, RATE_HZ, distance)  # pyright: ignore[reportArgumentType]
     torch.testing.assert_close(found, torch.stack(terms).mean())
     assert float(mel_distance(made, made, scales, RATE_HZ)) == 0

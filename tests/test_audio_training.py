@@ -169,14 +169,31 @@ def test_resume_equals_uninterrupted(
     assert differing(weights_of(whole), weights_of(resumed)) == []
 
 
+def test_a_resumed_fit_revives_codes_at_the_same_steps(array: Path, tmp_path: Path) -> None:
+    """Every fifth step: in the middle of the fit that goes on."""
+
+    def module() -> AudioTraining:
+        found = new_module("encodec")
+        for stage in found.tokenizer.quantizer.stages:
+            stage.started.fill_(1)
+            stage.counts[:8] = 1e-3
+        return found
+
+    whole, first, resumed = module(), new_trainer(4), module()
+    new_trainer(9).fit(whole, datamodule=new_data(array))
+    first.fit(module(), datamodule=new_data(array))
+    first.save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
+    new_trainer(9).fit(resumed, datamodule=new_data(array), ckpt_path=tmp_path / "a.ckpt", weights_only=True)
+    assert differing(weights_of(whole), weights_of(resumed)) == []
+
+
 def test_a_checkpoint_reloads_by_itself_and_what_is_saved_has_no_discriminator(
     array: Path, tmp_path: Path
 ) -> None:
     identity = {"name": "tiny", "licence": "MIT", "provenance": "a test"}
     new_module("dac", identity=identity).save_pretrained(tmp_path / "start")
-    module = AudioTraining(
-        pretrained=str(tmp_path / "start"), losses=LOSSES, adversary=ADVERSARY, freeze="encoder, quantizer"
-    )
+    told: dict[str, Any] = {"losses": LOSSES, "adversary": ADVERSARY, "freeze": "encoder, quantizer"}
+    module = AudioTraining(pretrained=str(tmp_path / "start"), **told)
     trainer = new_trainer(2)
     trainer.fit(module, datamodule=new_data(array))
     trainer.save_checkpoint(tmp_path / "a.ckpt", weights_only=False)

@@ -64,7 +64,9 @@ def test_bands_do_not_look_at_each_other_before_the_end() -> None:
     judge, sound = BandDiscriminator(64, width=4), noise(0)
     time = torch.arange(210)
     (first,), (second,) = judge(sound), judge(sound + 0.2 * torch.sin(2 * torch.pi * time * 30 / 64))
-    low = [torch.allclose(a, b, atol=2e-2) for a, b in zip(first.features[:5], second.features[:5], strict=True)]
+    low = [
+        torch.allclose(a, b, atol=2e-2) for a, b in zip(first.features[:5], second.features[:5], strict=True)
+    ]
     apart = [(a - b).abs().max() for a, b in zip(first.features[20:], second.features[20:], strict=True)]
     assert all(low) and float(torch.stack(apart).max().detach()) > 0.1
 
@@ -85,7 +87,10 @@ def test_a_few_steps_tell_noise_from_tones() -> None:
     figures = [adversary.learn(tones, noise(step)) for step in range(30)]
     assert float(figures[-1]["discriminator"]) < 0.6 * float(figures[0]["discriminator"])
     losses = adversary.losses(tones, noise(99))
-    assert set(losses) == {"adversarial", "features"} and adversary.weights == {"adversarial": 1.0, "features": 2.0}
+    assert set(losses) == {"adversarial", "features"} and adversary.weights == {
+        "adversarial": 1.0,
+        "features": 2.0,
+    }
 
 
 @pytest.mark.parametrize(

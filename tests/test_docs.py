@@ -15,6 +15,9 @@ from tokenzoo.zoo.untrained import untrained
 
 from .toys import build_toy
 
+# Lightning 2.6 asks torch's trees in a way that torch 2.14 calls old.
+pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec")
+
 PAGES = [
     "quantizers.md",
     "kernels.md",

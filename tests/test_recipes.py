@@ -59,7 +59,9 @@ def test_options_count_more_than_the_recipe(tmp_path: Path) -> None:
 def test_help_lists_the_recipes_by_modality(capsys: pytest.CaptureFixture[str]) -> None:
     assert fit.main(["--help"]) == 0
     told = capsys.readouterr().out
-    places = [told.index(word) for word in ("\nimage:", "image_overfit", "\naudio:", "audio_overfit", "\ntext:")]
+    places = [
+        told.index(word) for word in ("\nimage:", "image_overfit", "\naudio:", "audio_overfit", "\ntext:")
+    ]
     assert places == sorted(places) and "text_bpe.yaml" in told and "encodec_24khz.yaml" in told
 
 
@@ -82,7 +84,8 @@ def test_each_recipe_makes_a_module_and_data(file: str, checkout: Path) -> None:
     assert set(told) <= {"seed_everything", "out", "trainer", "model", "data", "checkpoint_every", "examples"}
     names = fit._MODULES[SHIPPED[file].modality]
     module_type, data_type = (
-        getattr(import_module(f"tokenzoo.{where}"), name) for where, _, name in (n.partition(":") for n in names)
+        getattr(import_module(f"tokenzoo.{where}"), name)
+        for where, _, name in (n.partition(":") for n in names)
     )
     with torch.device("meta"):
         module = module_type(**told["model"])
@@ -92,6 +95,8 @@ def test_each_recipe_makes_a_module_and_data(file: str, checkout: Path) -> None:
 
 def test_recipes_begin_with_what_they_cost(checkout: Path) -> None:
     for file in SHIPPED:
-        head = [line for line in (checkout / "configs" / file).read_text().splitlines() if line.startswith("#")]
+        head = [
+            line for line in (checkout / "configs" / file).read_text().splitlines() if line.startswith("#")
+        ]
         told = " ".join(head)
         assert "tokenzoo fit --config configs/" in told, file

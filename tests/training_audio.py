@@ -1,4 +1,4 @@
-"""What tests of audio training share: every family small enough to train in a second, its data and a trainer."""
+"""What tests of audio training share: families small enough to train in a second, data and a trainer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ DECODING = [name for name in AUDIO if build_toy(name).facts.has_decoder]
 
 
 def new_module(toy: str, *, config: dict[str, Any] | None = None, **settings: Any) -> AudioTraining:
-    """A training module with the weights of a toy, as if it were new; others where `config` changes fields."""
+    """A training module with the weights of a toy, as if new; with others where `config` changes fields."""
     tokenizer = build_toy(toy)
     losses = LOSSES | settings.pop("losses", {})
     told = {"optimizer": {"learning_rate": 1e-2, "warmup_steps": 2, "decay_steps": 400}, "ema_decay": None}
@@ -60,7 +60,9 @@ def tones(count: int, samples: int = SAMPLES, *, channels: int = 1, rate_hz: int
     random = np.random.default_rng(0)
     time = np.arange(samples) / rate_hz
     pitches = random.uniform(300, 3000, (count, channels, 3, 1))
-    sound = np.sin(2 * np.pi * pitches * time).mean(axis=2) + random.normal(0, 0.02, (count, channels, samples))
+    sound = np.sin(2 * np.pi * pitches * time).mean(axis=2) + random.normal(
+        0, 0.02, (count, channels, samples)
+    )
     return (sound * 12000).astype(np.int16)
 
 
@@ -71,7 +73,8 @@ def write_array(folder: Path, count: int = 7, samples: int = SAMPLES) -> Path:
     sounds = tones(count, samples)[:, 0]
     np.save(folder / "sounds.npy", sounds.ravel())
     places = [
-        {"name": f"{i}", "speaker": "ab"[i % 2], "start": i * samples, "samples": samples} for i in range(count)
+        {"name": f"{i}", "speaker": "ab"[i % 2], "start": i * samples, "samples": samples}
+        for i in range(count)
     ]
     (folder / "sounds.json").write_text(json.dumps(places))
     (folder / "provenance.json").write_text(json.dumps({"sample_rate_hz": 16_000}))
@@ -111,7 +114,7 @@ class OneBatch(lightning.LightningDataModule):
 
 
 def new_trainer(steps: int, **settings: Any) -> Any:
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     quiet |= {"enable_model_summary": False, "accelerator": "cpu", "devices": 1, "max_steps": steps}
     quiet |= {"limit_val_batches": 0}
     return lightning.Trainer(**(quiet | settings))

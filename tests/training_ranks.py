@@ -1,7 +1,7 @@
 """Two processes that train together under Lightning's DDP; `results` starts them once for all.
 
-Each case is a function of the rank and of how many ranks there are that returns the weights after a fit. Run as
-a program: training_ranks.py RANK FOLDER.
+Each case is a function of the rank and of how many ranks there are that returns the weights after a fit. Run
+as a program: training_ranks.py RANK FOLDER.
 """
 
 from __future__ import annotations
@@ -73,22 +73,18 @@ class Share(lightning.LightningDataModule):
 
 def fitted(rank: int, ranks: int, **settings: Any) -> dict[str, Tensor]:
     torch.manual_seed(0)
-    optimizer = {"learning_rate": 1e-3, "warmup_steps": 1, "decay_steps": 100}
-    module = AudioTraining(
-        "encodec",
-        CONFIG.to_dict(),
-        losses=LOSSES,
-        lengths={"full": 1.0},
-        optimizer=optimizer,
-        ema_decay=0.5,
-        **settings,
-    )
+    told = {
+        "losses": LOSSES,
+        "lengths": {"full": 1.0},
+        "optimizer": {"learning_rate": 1e-3, "warmup_steps": 1, "decay_steps": 100},
+        "ema_decay": 0.5,
+    }
+    module = AudioTraining("encodec", CONFIG.to_dict(), **(told | settings))
     # Chance of a start differs with the number of items that were drawn for before it.
     for stage in module.tokenizer.quantizer.stages:
         stage.codebook.normal_(std=0.3)
         stage.sums.copy_(stage.codebook)
         stage.started.fill_(1)
-    told = {"strategy": "ddp"} if ranks > 1 else {}
     lightning.Trainer(
         accelerator="cpu",
         devices=ranks,
@@ -99,7 +95,7 @@ def fitted(rank: int, ranks: int, **settings: Any) -> dict[str, Tensor]:
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        **told,
+        strategy="ddp" if ranks > 1 else "auto",
     ).fit(module, datamodule=Share(rank, ranks))
     assert module.global_step == STEPS
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}

@@ -1,6 +1,6 @@
-"""Two Lightning trainers that talk by gloo, or one alone: each trains the cases and leaves the weights.
+"""Two Lightning trainers that talk by gloo: each trains the cases and leaves the weights.
 
-Run as a program: two_trainers.py WORLD_SIZE FOLDER, with LOCAL_RANK, MASTER_ADDR and MASTER_PORT set.
+Run as a program: two_trainers.py FOLDER, with LOCAL_RANK, MASTER_ADDR and MASTER_PORT set.
 """
 
 import os
@@ -52,16 +52,17 @@ def train(case: str, array: Path, world_size: int, rank: int) -> dict[str, Tenso
     gradients that are rounding alone."""
     from lightning import pytorch as lightning
 
-    from tokenzoo.image import training
     from tokenzoo.image.data import ImageFolderData
     from tokenzoo.image.patch_gan import PatchGan
+    from tokenzoo.image.training import ImageTraining
+    from tokenzoo.zoo.adversary import Adversary
 
-    training.PatchGan = lambda: PatchGan(4, 2)  # pyright: ignore[reportPrivateImportUsage]
     # The second rank starts elsewhere: it must get the weights of the first.
     torch.manual_seed(rank)
-    module = training.ImageTraining(**CASES[case], ema_decay=0.5)
+    module = ImageTraining(**CASES[case], ema_decay=0.5)
     module.configure_optimizers = lambda: torch.optim.SGD(module.tokenizer.parameters(), lr=0.1)
     if module.adversary is not None:
+        module.adversary = Adversary([PatchGan(4, 2)], module.adversary.settings)
         module.adversary.optimizer = torch.optim.SGD(module.adversary.parameters(), lr=0.1)  # pyright: ignore
     module.lr_schedulers = lambda: torch.optim.lr_scheduler.ConstantLR(module.optimizers())  # pyright: ignore
     data = ImageFolderData(str(array), validation_share=0.0, batch_size=BATCH // world_size, flip=False)
@@ -80,34 +81,43 @@ def train(case: str, array: Path, world_size: int, rank: int) -> dict[str, Tenso
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
-def run_all(folder: Path) -> list[dict[str, dict[str, Tensor]]]:
-    """What one trainer alone makes of the cases, then the first and the second of two."""
-    array = folder / "pictures.npy"
-    np.save(array, np.random.default_rng(0).integers(0, 256, (BATCH * STEPS, 16, 16, 3), np.uint8))
+def alone(folder: Path) -> dict[str, dict[str, Tensor]]:
+    """What one trainer makes of the cases, in this process."""
+    return {case: train(case, _pictures(folder), 1, 0) for case in CASES}
+
+
+def together(folder: Path) -> list[dict[str, dict[str, Tensor]]]:
+    """What the first and the second of two make of them."""
+    _pictures(folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "MASTER_ADDR": "127.0.0.1"}
     jobs = []
-    for world_size, rank in ((1, 0), (2, 0), (2, 1)):
-        own = {"MASTER_PORT": port, "LOCAL_RANK": str(rank)} if world_size > 1 else {}
-        command = [sys.executable, "-W", "ignore", __file__, str(world_size), str(folder)]
-        environment = os.environ | shared | own
+    for rank in range(2):
+        command = [sys.executable, "-W", "ignore", __file__, str(folder)]
+        environment = os.environ | shared | {"MASTER_PORT": port, "LOCAL_RANK": str(rank)}
         jobs.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
     try:
         told = [job.communicate(timeout=300)[1] for job in jobs]
     finally:
         for job in jobs:
             job.kill()
-    assert [job.returncode for job in jobs] == [0, 0, 0], "\n".join(told)
-    return [torch.load(folder / name) for name in ("1-0.pt", "2-0.pt", "2-1.pt")]
+    assert [job.returncode for job in jobs] == [0, 0], "\n".join(told)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
-def main(world_size: int, folder: Path) -> None:
-    rank = int(os.environ.get("LOCAL_RANK", "0"))
-    found = {case: train(case, folder / "pictures.npy", world_size, rank) for case in CASES}
-    torch.save(found, folder / f"{world_size}-{rank}.pt")
+def _pictures(folder: Path) -> Path:
+    path = folder / "pictures.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 256, (BATCH * STEPS, 16, 16, 3), np.uint8))
+    return path
+
+
+def main(folder: Path) -> None:
+    rank = int(os.environ["LOCAL_RANK"])
+    found = {case: train(case, folder / "pictures.npy", 2, rank) for case in CASES}
+    torch.save(found, folder / f"{rank}.pt")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]))

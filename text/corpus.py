@@ -201,6 +201,23 @@ class Corpus:
         domains = {name: tuple(map(change, sources)) for name, sources in self.domains.items()}
         return replace(self, domains=domains)
 
+    def left_out(self) -> dict[str, int]:
+        """Of each domain that has some, how many bytes of its files are no UTF-8, which `walk` leaves out."""
+        found: dict[str, int] = {}
+        for domain, sources in self.domains.items():
+            read = lost = 0
+            for source in sources:
+                if isinstance(source, TextFile) and source.path.suffix != ".jsonl":
+                    before = 0
+                    for text, after in source.read(0):
+                        if self.limit_bytes is not None and read >= self.limit_bytes:
+                            break
+                        size = len(text.encode())
+                        read, lost, before = read + size, lost + after - before - size, after
+            if lost:
+                found[domain] = lost
+        return found
+
     def walk(self, start: Place | None = None) -> Iterator[tuple[str, str, Place]]:
         """Every text in order, from a place on: its domain, the text, and the place that comes after it."""
         begin = start or Place()

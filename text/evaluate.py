@@ -142,7 +142,14 @@ def evaluate_files(options: Namespace) -> int:
     tokenizers = _load(names)
     rows = evaluate(tokenizers, corpus, reference=options.reference)
     over_all = [] if options.reference is None else summaries(rows)
-    told = {"rows": [asdict(row) for row in rows], "summaries": [asdict(each) for each in over_all]}
+    left_out = corpus.left_out()
+    for language, count in left_out.items():
+        print(f"left out of {language}: {count} bytes that are no UTF-8", file=sys.stderr)
+    told = {
+        "rows": [asdict(row) for row in rows],
+        "summaries": [asdict(each) for each in over_all],
+        "left_out_bytes": left_out,
+    }
     if options.json:
         print(json.dumps(told, indent=2))
     else:

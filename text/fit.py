@@ -228,11 +228,11 @@ def _corpus(data: Mapping[str, Any]) -> Corpus:
         raise ValueError(f"data.by_domain is {reprlib.repr(by_domain)}: expected true or false")
     if limit is not None and (type(limit) is not int or limit < 1):
         raise ValueError(f"data.limit_bytes is {reprlib.repr(limit)}: expected a whole number of 1 or more")
-    listed = paths if isinstance(paths, list) and not by_domain else [paths]
+    listed: list[Any] = paths if isinstance(paths, list) and not by_domain else [paths]
     for path in listed:
         if not isinstance(path, Path):
             _text(path, "data.train")
-    corpus = Corpus.of_folder(paths) if by_domain else Corpus.of_files(listed)
+    corpus = Corpus.of_folder(listed[0]) if by_domain else Corpus.of_files(listed)
     return corpus if limit is None else corpus.limited(limit)
 
 

@@ -32,6 +32,13 @@ from .turkish_affixes import affixes
 from .vocab import TextVocab
 
 _SEED, _CHOICE = 0, 4096
+# The first character, how many, and bytes of each.
+_RANGES = {
+    "letters": (0x61, 26, 1),
+    "digits": (0x30, 10, 1),
+    "cjk": (0x4E00, 5000, 3),
+    "emoji": (0x1F600, 80, 4),
+}
 
 
 def word(kind: str, size: int) -> str:
@@ -130,7 +137,7 @@ def _sampler(name: str) -> Callable[[str], object]:
 
 
 def measured(name: str, kind: str, size: int) -> tuple[float, float]:
-    """CPU seconds, and megabytes more at the peak, of one case in this process, which should do nothing else."""
+    """CPU seconds, and megabytes more at the peak, of one case in this process, which does nothing else."""
     text, function = word(kind, size), cases()[name]()
     function(text[:100])  # what is built at first use
     before, clock = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
@@ -150,7 +157,8 @@ def main() -> int:
     options = parser.parse_args()
     size = round(options.megabytes * 1e6)
     if options.case:
-        print(json.dumps(measured(*options.case, size)))
+        name, kind = options.case
+        print(json.dumps(measured(name, kind, size)))
         return 0
     words = options.word or WORDS
     print(f"| seconds / MB of memory | {' | '.join(words)} |\n| --- |{' ---: |' * len(words)}")

@@ -19,6 +19,7 @@ from ..zoo.optional import require
 ESCAPE = "\ue0ff"
 CAPITAL, CAPITALS = "\ue0f0", "\ue0f1"
 SPACE = "▁"
+_LONGEST_LINE = 1000
 
 _WORD = re.compile(r"[^\W\d_]+")
 # I is the capital of ı and İ that of i in Turkish, Azerbaijani and their kin.
@@ -139,6 +140,9 @@ class Uroman(Normalizer):
     nothing leads back.
 
     language  a code of ISO 639-3 such as "hin", where letters are read by language
+
+    Slow: some kilobytes a second, but for ASCII, which stays as it is. Lines are read by themselves, and what
+    is longer than 1,000 characters in parts, for the package takes a kilobyte of memory a letter.
     """
 
     language: str | None = None
@@ -152,10 +156,13 @@ class Uroman(Normalizer):
 
     def parts(self, text: str) -> Iterator[tuple[str, str]]:
         # What a letter becomes depends on its neighbours, but not on those in another line.
-        return (
-            (line, self._romanizer.romanize_string(line, lcode=self.language))
-            for line in text.splitlines(keepends=True)
-        )
+        for line in text.splitlines(keepends=True):
+            for start in range(0, len(line), _LONGEST_LINE):
+                part = line[start : start + _LONGEST_LINE]
+                yield (
+                    part,
+                    part if part.isascii() else self._romanizer.romanize_string(part, lcode=self.language),
+                )
 
     def undo(self, text: str) -> str:
         raise NotImplementedError("uroman is lossy: the text it was made from cannot be told")

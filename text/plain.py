@@ -194,18 +194,17 @@ class PlainTokenizer(TextTokenizer):
         if allowed not in self._libraries:
             if len(self._libraries) == _KEPT_LIBRARIES:  # each holds a copy of the vocabulary
                 del self._libraries[next(iter(self._libraries))]
-            definition, cut = self.definition, self.pretokenizer
-            turns = cut is not None and not self._normalizers and self._finder(allowed) is not None
-            if turns and not self._finder(allowed) and cut.digits == "right_to_left":
-                # The library would look from each digit to the end of the number.
-                plain = replace(cut, digits="left_to_right")
-                definition = {**definition, "pre_tokenizer": plain.to_json()}
-                self._libraries[allowed] = LibraryEngine(
-                    definition, self.vocab, allowed=allowed, cut=cut.turn_digits
-                )
-            else:
-                self._libraries[allowed] = LibraryEngine(definition, self.vocab, allowed=allowed)
+            self._libraries[allowed] = self._made_library(allowed)
         return self._libraries[allowed]
+
+    def _made_library(self, allowed: frozenset[str]) -> LibraryEngine:
+        cut, finder = self.pretokenizer, self._finder(allowed)
+        if cut is None or cut.digits != "right_to_left" or self._normalizers or finder is None or finder:
+            return LibraryEngine(self.definition, self.vocab, allowed=allowed)
+        # The library would look from each digit to the end of the number.
+        plain = replace(cut, digits="left_to_right").to_json()
+        definition = {**self.definition, "pre_tokenizer": plain}
+        return LibraryEngine(definition, self.vocab, allowed=allowed, cut=cut.turn_digits)
 
     def _finder(self, allowed: frozenset[str]) -> AddedTokens | None:
         """What is looked for in text, or None where only `tokenizers` can find it."""

@@ -117,12 +117,11 @@ class UnigramSampler:
         return walk_back(self._trie, data, widths)
 
     def _arriving(self, backwards: bytes, end: int, sums: Sequence[float]) -> list[tuple[float, int]]:
-        """The pieces that end at a place, the longest first: the weight of all ways by each, and its bytes."""
+        """Of pieces that end at a place, the longest first, the weight of all ways by each and its bytes."""
         begin, scores = len(backwards) - end, self._scores
         matches = self._ending.matches(backwards, begin, len(backwards))
-        return [
-            (sums[end - (stop - begin)] + scores[piece], stop - begin) for stop, piece in reversed(matches)
-        ]
+        widths = ((stop - begin, piece) for stop, piece in reversed(matches))
+        return [(sums[end - width] + scores[piece], width) for width, piece in widths]
 
     def _choose(self, steps: Sequence[tuple[float, int]]) -> int:
         if len(steps) == 1:

@@ -89,7 +89,7 @@ def segmenters(pool: Path) -> str:
 def byte_span(pool: Path) -> str:
     """How often a word is cut where its stem ends."""
     corpus = _english(pool)
-    words = _inflected(corpus)
+    words = inflected(corpus)
     rows = []
     for rule in ("global", "monotonic", "combined"):
         for signal in ("surprisal", "entropy"):
@@ -99,11 +99,11 @@ def byte_span(pool: Path) -> str:
                 )
             )
             rows.append(
-                (f"ByteSpan, {rule}, {signal}", *_boundaries(vocab, segment.greedy, words), _s(seconds))
+                (f"ByteSpan, {rule}, {signal}", *boundaries(vocab, segment.greedy, words), _s(seconds))
             )
     bpe, seconds = timed(lambda: train_bpe.train(corpus, 2000, progress=False))
-    rows.append(("BPE, merges", *_boundaries(bpe, segment.by_merges, words), _s(seconds)))
-    rows.append(("BPE, greedy", *_boundaries(bpe, segment.greedy, words), "-"))
+    rows.append(("BPE, merges", *boundaries(bpe, segment.by_merges, words), _s(seconds)))
+    rows.append(("BPE, greedy", *boundaries(bpe, segment.greedy, words), "-"))
     return section(
         f"ByteSpan: {_size(corpus)}, at most 2,000 pieces, {len(words):,} words of stem and ending",
         ("trainer", "pieces", "precision", "recall", "F1", "CPU s"),
@@ -252,7 +252,7 @@ def _s(seconds: float) -> str:
     return f"{seconds:.1f}"
 
 
-def _inflected(corpus: Corpus) -> list[tuple[str, str]]:
+def inflected(corpus: Corpus) -> list[tuple[str, str]]:
     """Words that are another word of the corpus and an ending: stem and ending."""
     known = Counter(
         word for _, text, _ in corpus.walk() for word in re.findall(r"(?<![^\W_])[a-z]{4,}(?![^\W_])", text)
@@ -269,7 +269,7 @@ def _ends(vocab: TextVocab, ids: Sequence[int]) -> set[int]:
     return found
 
 
-def _boundaries(
+def boundaries(
     vocab: TextVocab, way: Callable[[TextVocab], segment.Segment], words: Sequence[tuple[str, str]]
 ) -> tuple[str, str, str, str]:
     """Pieces; precision, recall and F1 of the place between stem and ending among all cuts inside words."""

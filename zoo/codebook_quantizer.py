@@ -67,7 +67,8 @@ class CodebookQuantizer(Quantizer):
         self.start = start
         self._start_over()
         self.register_load_state_dict_post_hook(CodebookQuantizer._start_over)
-        self._steps = 0
+        # Training steps since the start; no tensor, so checkpoints of a fit keep it beside the weights.
+        self.steps = 0
 
     def forward(self, latents: Tensor, *, generator: Chance = None, valid: Tensor | None = None) -> Quantized:
         """See `Quantizer`.
@@ -154,8 +155,8 @@ class CodebookQuantizer(Quantizer):
         if self._is_starting():
             self._begin(rows if valid is None else rows[valid], draws)
         elif self.revival:
-            self._steps += 1
-            if self._steps % self.revival.every == 0:
+            self.steps += 1
+            if self.steps % self.revival.every == 0:
                 self._move(revive(self.counts, rows, valid, self.revival.share, generator=draws))
 
     def _start_over(self, _: object = None) -> None:

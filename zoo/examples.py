@@ -20,8 +20,8 @@ class Examples(Callback):
     folder  where to: what `tokenzoo reconstruct` would write, pages of pictures or of spectrograms among it
     count   how many items
 
-    Nested tokenizers show the shortest prefix too. Loggers that take sounds and pictures (TensorBoard) get them
-    with their step. Tokenizers that take captions show nothing.
+    Nested tokenizers show the shortest prefix too. Loggers that take sounds and pictures (TensorBoard) get
+    them with their step. Tokenizers that take captions show nothing.
     """
 
     def __init__(self, folder: Path, count: int = 4) -> None:

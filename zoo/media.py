@@ -58,7 +58,8 @@ class Medium(ABC):
         """Write one decoded item, without padding, of a tokenizer with these facts."""
 
     def log(self, writer: Any, tag: str, item: Any, step: int, facts: Facts) -> None:
-        """Show one item in a TensorBoard writer, where there is a way."""
+        """Show one item in a TensorBoard writer."""
+        raise NotImplementedError(f"TensorBoard shows no {facts.modality}")
 
     @abstractmethod
     def samples(self) -> list[Path]:

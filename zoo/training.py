@@ -19,6 +19,7 @@ from . import catalogue
 from .adversary import Adversary
 from .balancer import Balancer
 from .chance import Chance
+from .codebook_quantizer import CodebookQuantizer
 from .ema import WeightAverage
 from .facts import Facts
 from .loading import load, read_yaml
@@ -235,11 +236,14 @@ class TokenizerTraining(LightningModule, Tokenizer):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["batches_seen"] = self._batches_seen
+        checkpoint["codebook_steps"] = {name: each.steps for name, each in self._codebooks()}
         if self.adversary is not None:
             checkpoint["adversary"] = self.adversary.training_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._batches_seen = checkpoint["batches_seen"]
+        for name, each in self._codebooks():
+            each.steps = checkpoint.get("codebook_steps", {}).get(name, 0)
         self._adversary_state = checkpoint.get("adversary")
         self.is_new = False
 
@@ -273,6 +277,11 @@ class TokenizerTraining(LightningModule, Tokenizer):
             self._usage.add(step.quantized.usage)
         if self._batches_seen % self.trainer.log_every_n_steps == 0 and (usage := self._usage.take()):  # pyright: ignore
             self.log_dict({"train/usage": usage.share, "train/perplexity": usage.perplexity})
+
+    def _codebooks(self) -> list[tuple[str, CodebookQuantizer]]:
+        """Those whose dead codes are revived by the step."""
+        parts = self.tokenizer.named_modules()
+        return [(name, part) for name, part in parts if isinstance(part, CodebookQuantizer)]
 
     def _each_objective(self) -> list[Objective]:
         return list(self.objectives)  # pyright: ignore[reportReturnType]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
 
 # The longest recipe here has 3 kB.
 MAX_BYTES = 1 << 20
@@ -41,14 +42,10 @@ class _BoundedLoader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.composer.ComposerError(
-                None, None, "aliases are not read: write the value out", event.start_mark
-            )
+            raise ComposerError(None, None, "aliases are not read: write the value out", event.start_mark)
         self._depth += 1
         if self._depth > _MAX_DEPTH:
-            raise yaml.composer.ComposerError(
-                None, None, f"nested deeper than {_MAX_DEPTH}", event.start_mark
-            )
+            raise ComposerError(None, None, f"nested deeper than {_MAX_DEPTH}", event.start_mark)
         try:
             return super().compose_node(parent, index)
         finally:
