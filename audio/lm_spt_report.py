@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,9 @@ class Score:
     distance        mean squared distance of the recognizer's features of what the semantic ids alone say,
                     over the variance of the original's within a recording: 1 is no better than their mean
     deviation       standard error of `distance`
+    shuffled        the same with the semantic ids in another order: no more than `distance` where the ids say
+                    nothing, however near the sound of the decoder comes to that of speech
+    told            by how much `shuffled` exceeds `distance`, and told_deviation its standard error, by pairs
     cosine          1 less the cosine of the same vectors
     mel             distance of log10 mels with all codebooks
     """
@@ -56,6 +59,9 @@ class Score:
     recordings: int
     distance: float
     deviation: float
+    shuffled: float
+    told: float
+    told_deviation: float
     cosine: float
     mel: float
 
@@ -118,28 +124,44 @@ def judge(tokenizer: LmSpt, encoder: AsrEncoder, sounds: Sequence[Tensor], weigh
         tokens = tokenizer.encode(sound)
         (wanted,) = encoder(as_heard(sound, RATE_HZ))
         made = encoder(as_heard(tokenizer.decode(tokens.keep(1)), RATE_HZ))
+        order = torch.randperm(tokens.ids.shape[1], generator=torch.Generator().manual_seed(0))
+        mixed = replace(tokens, values=tokens.ids[:, order])
+        other = encoder(as_heard(tokenizer.decode(mixed.keep(1)), RATE_HZ))
         spread = (wanted - wanted.mean(dim=1, keepdim=True)).square().mean()
         distance = feature_distance(made, [wanted]) / spread
+        shuffled = feature_distance(other, [wanted]) / spread
         cosine = feature_distance(made, [wanted], "cosine")
         mel = mel_distance(tokenizer.decode(tokens), sound, MEL, RATE_HZ)
-        rows.append(torch.stack([distance[0], cosine[0], mel]))
+        rows.append(torch.stack([distance[0], shuffled[0], shuffled[0] - distance[0], cosine[0], mel]))
     found = torch.stack(rows).double()
-    distance, cosine, mel = found.mean(dim=0).tolist()
-    deviation = float(found[:, 0].std() / len(found) ** 0.5)
-    rate_hz = RATE_HZ / tokenizer.config.hop_samples
-    return Score(rate_hz, weight, name, len(found), distance, deviation, cosine, mel)
+    distance, shuffled, told, cosine, mel = found.mean(dim=0).tolist()
+    deviations = found.std(dim=0) / len(found) ** 0.5
+    return Score(
+        token_rate_hz=RATE_HZ / tokenizer.config.hop_samples,
+        weight=weight,
+        set=name,
+        recordings=len(found),
+        distance=distance,
+        deviation=float(deviations[0]),
+        shuffled=shuffled,
+        told=told,
+        told_deviation=float(deviations[2]),
+        cosine=cosine,
+        mel=mel,
+    )
 
 
 def table(scores: Sequence[Score]) -> str:
     """Markdown."""
     lines = [
-        "| tokens/s | distillation | speech | distance | cosine | mel, all codebooks |",
-        "|---|---|---|---|---|---|",
+        "| tokens/s | distillation | speech | distance | ids shuffled | told by order | mel, all ids |",
+        "|---|---|---|---|---|---|---|",
     ]
     for each in scores:
         lines.append(
             f"| {each.token_rate_hz:g} | {each.weight:g} | {each.set}, {each.recordings} "
-            f"| {each.distance:.3f} ± {each.deviation:.3f} | {each.cosine:.3f} | {each.mel:.3f} |"
+            f"| {each.distance:.3f} ± {each.deviation:.3f} | {each.shuffled:.3f} "
+            f"| {each.told:.3f} ± {each.told_deviation:.3f} | {each.mel:.3f} |"
         )
     return "\n".join(lines)
 

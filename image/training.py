@@ -23,7 +23,7 @@ from .captioned import CaptionedImages
 from .image_tokenizer import ImageTokenizer
 from .losses import LossWeights, image_objectives, squared_errors
 from .metrics import psnr
-from .objectives import family_objectives, plain_terms
+from .objectives import FamilyTerms, family_objectives, settled_terms
 from .patch_gan import PatchGan
 
 VALIDATED_LENGTHS = (1, 8, 32, 128)
@@ -39,8 +39,7 @@ class ImageTraining(TokenizerTraining):
     pretrained         instead of both: the name, Hub id or folder of the tokenizer to start from
     identity           what the result is called, its licence and provenance
     losses             weights of the terms that every family has
-    terms              those of the family, by name, with their settings: see image/objectives.py. None: what
-                       the family needs; {} leaves them out
+    terms              those of the family, see `FamilyTerms`. None: what the family needs; {} leaves all out
     adversary          a PatchGAN beside them; None trains without one
     balance            weights are shares of the gradient at the pixels, see `Balancer`
     lengths            distribution of kept tokens; ignored unless the tokenizer is nested
@@ -66,7 +65,7 @@ class ImageTraining(TokenizerTraining):
         *,
         identity: Identity = _IDENTITY,
         losses: LossWeights = _LOSSES,
-        terms: dict[str, dict[str, Any]] | None = None,
+        terms: FamilyTerms | None = None,
         adversary: AdversarySettings | None = None,
         balance: bool = False,
         lengths: LengthSettings = _LENGTHS,
@@ -83,7 +82,7 @@ class ImageTraining(TokenizerTraining):
             adversary = as_settings(AdversarySettings, adversary)
         tokenizer = tokenizer_to_train(tokenizer_type, config, pretrained, identity, "image")
         assert isinstance(tokenizer, ImageTokenizer)
-        losses, terms = losses.settled(tokenizer.loss_defaults), plain_terms(terms, tokenizer)
+        losses, terms = losses.settled(tokenizer.loss_defaults), settled_terms(terms, tokenizer)
         _check_pixels(tokenizer, losses, adversary)
         super().__init__(
             tokenizer,
@@ -105,7 +104,7 @@ class ImageTraining(TokenizerTraining):
                 "config": self.tokenizer.config.to_dict(),
                 "identity": plain(Identity.of(self.tokenizer)),
                 "losses": plain(losses),
-                "terms": terms,
+                "terms": plain(terms),
                 "adversary": None if adversary is None else plain(adversary),
                 "balance": balance,
                 "lengths": plain(lengths),

@@ -140,5 +140,5 @@ def test_bfloat16_trains_and_float16_is_refused(array: Path) -> None:
         assert any(not torch.equal(old[name], new[name]) for name in old)
         assert all(each.dtype == torch.float32 for each in new.values())
     module._trainer = SimpleNamespace(precision="16-mixed")  # pyright: ignore[reportAttributeAccessIssue]
-    with pytest.raises(ValueError, match="16-mixed scales the loss.*use bf16-mixed or 32-true"):
+    with pytest.raises(ValueError, match=r"16-mixed scales the loss.*use bf16-mixed or 32-true"):
         module.on_fit_start()

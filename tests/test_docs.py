@@ -26,6 +26,7 @@ PAGES = [
     "lm_spt.md",
     "text.md",
     "text_measures.md",
+    "training.md",
     "joint_vocabulary.md",
     "generators.md",
 ]

@@ -164,3 +164,15 @@ def test_dots_stand_at_their_values() -> None:
         assert f"#{red:02x}{green:02x}{blue:02x}" == colour
     with pytest.raises(ValueError, match="no finite value"):
         draw_dots({"one": {"en": float("nan")}}, ["en"], title="t", x_title="x")
+
+def test_bytes_that_are_no_utf8_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "odd.txt").write_bytes(b"some words \xff\xfe and \xc3 more\n" * 3)
+    (tmp_path / "even.txt").write_bytes("naïve words\n".encode())
+    assert main(["eval", str(tmp_path), "--tokenizer", "bytes", "--json"]) == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert told["left_out_bytes"] == {"odd": 9}
+    assert {row["language"]: row["bytes"] for row in told["rows"]} == {"even": 13, "odd": 66}
+    assert "left out of odd: 9 bytes that are no UTF-8" in err and "even" not in err
+    limited = Corpus.of_folder(tmp_path).limited(5)
+    assert limited.left_out() == {"odd": 9}  # of the part that was read, a file of this size whole

@@ -226,7 +226,7 @@ def test_rounds_weigh_each_length() -> None:
         return number(the(Rounds, module)(step_of(module, pictures(), generator=generator)))
 
     nothing = value(0.0, 0.0, 0.0, 0.0)
-    each = [value(*(number(place == index) for place in range(4))) - nothing for index in range(4)]
+    each = [value(*(float(place == index) for place in range(4))) - nothing for index in range(4)]
     assert value(2.0, 1.0, 1.0, 0.5) == pytest.approx(
         nothing + 2 * each[0] + each[1] + each[2] + each[3] / 2, rel=1e-4
     )
@@ -265,7 +265,12 @@ def test_embeddings_count_by_their_angle() -> None:
         ("karl", {"semantic": {}}, TypeError, "semantic is for ReTok: karl has no such head"),
         ("karl", {"rounds": {}}, TypeError, "rounds is for ALIT: karl has none"),
         ("karl", {"embedding": {}}, TypeError, "embedding is for SEED: karl gives none"),
-        ("karl", {"halt": {}}, ValueError, "unknown terms halt; known: alignment, codes, embedding, halting"),
+        (
+            "karl",
+            {"halt": {}},
+            ValueError,
+            "FamilyTerms has no field halt; known: alignment, codes, embedding",
+        ),
         ("karl", {"halting": {"wait": 1}}, ValueError, "HaltingSettings has no field wait; known: weight"),
         ("karl", {"halting": {"weight": -1}}, ValueError, "weight of halting is -1"),
     ],

@@ -133,6 +133,20 @@ def test_weights_that_nobody_said_are_the_familys(name: str, losses: dict[str, f
     assert told.quantizer == 0.5 and told.mse == losses["mse"]
 
 
+@pytest.mark.parametrize("name", ["open-magvit2", "ibq"])
+def test_entropies_come_with_the_quantizers_loss(name: str) -> None:
+    """Alone they move the encoder, and the weights in the configuration are theirs."""
+    module = new_module(name, losses={"mse": 0.0, "quantizer": 1.0})
+    with_entropy = terms_of(module, pictures(8), seed=0)
+    assert with_entropy.keys() == {"quantizer"}
+    with_entropy["quantizer"].backward()
+    assert all(each.grad is not None for each in module.tokenizer.encoder.parameters())
+    quantizer = module.tokenizer.quantizer
+    quantizer.sample_entropy_weight = quantizer.code_entropy_weight = 0.0
+    without = terms_of(module, pictures(8), seed=0)["quantizer"].detach()
+    assert abs(float(with_entropy["quantizer"].detach() - without)) > 1e-3
+
+
 def test_what_nobody_teaches_is_frozen() -> None:
     """So that DistributedDataParallel does not wait for its gradient."""
     karl = build_toy("karl").finetune(terms={})

@@ -71,7 +71,7 @@ def test_a_log_of_another_training(tmp_path: Path) -> None:
     )
     log = tmp_path / "merges.log"
     log.write_text(log.read_text().splitlines()[0] + "\na b c\n")
-    with pytest.raises(ValueError, match="is no log of merges"):
+    with pytest.raises(ValueError, match="is no log of a training"):
         train_bpe.train(CORPUS, 320, folder=tmp_path, progress=False)
 
 

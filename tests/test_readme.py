@@ -28,7 +28,7 @@ def test_the_examples_run(checkout: Path, tmp_path: Path, monkeypatch: pytest.Mo
         exec(compile(block, "README.md", "exec"), names)  # our own file, not a stranger's
     assert names["tok"].facts.revision is not None
     assert names["tokens"].ids.shape == (1, 376)
-    assert min(names["rows"][0]) >= 50257
+    assert min(names["rows"][0]) >= 50259
     assert tokenzoo.load("out/finetuned").facts.fingerprint != names["tok"].facts.fingerprint
 
 

@@ -1,7 +1,8 @@
-"""What the trainers and segmenters that need no merges claim, in tables like those of `train_report`.
+"""What trainers and segmenters that need no merges claim, in tables like those of `train_report`. What did not
+show at first sight is in `claim_checks`.
 
     python -m tokenzoo.text.text_pool data/text
-    python -m tokenzoo.text.train_claims data/text        # two CPU minutes
+    python -m tokenzoo.text.train_claims data/text        # a CPU minute
 
 Markdown on stdout. Text that was not trained on, unless a table says so; CPU seconds of one thread.
 """
@@ -21,15 +22,12 @@ from . import (
     segment,
     task_vocab,
     train_bpe,
-    train_byte_span,
-    train_less_is_better,
     train_library,
     train_multi_word,
     train_myte,
     train_pathpiece,
 )
 from .corpus import Corpus
-from .less_is_better import less_is_better_segmenter
 from .multi_word import multi_word_segmenter
 from .plain import PlainTokenizer
 from .pretoken_counts import Counts, count_pretokens, pooled
@@ -83,56 +81,6 @@ def segmenters(pool: Path) -> str:
         ("vocabulary", "segmenter", "tokens", "against merges"),
         rows,
         f"PathPiece's pieces were chosen among BPE's {2 * size:,}, in {seconds:.0f} CPU s.",
-    )
-
-
-def byte_span(pool: Path) -> str:
-    """How often a word is cut where its stem ends."""
-    corpus = _english(pool)
-    words = inflected(corpus)
-    rows = []
-    for rule in ("global", "monotonic", "combined"):
-        for signal in ("surprisal", "entropy"):
-            vocab, seconds = timed(
-                lambda rule=rule, signal=signal: train_byte_span.train(
-                    corpus, 2000, rule=rule, signal=signal, progress=False
-                )
-            )
-            rows.append(
-                (f"ByteSpan, {rule}, {signal}", *boundaries(vocab, segment.greedy, words), _s(seconds))
-            )
-    bpe, seconds = timed(lambda: train_bpe.train(corpus, 2000, progress=False))
-    rows.append(("BPE, merges", *boundaries(bpe, segment.by_merges, words), _s(seconds)))
-    rows.append(("BPE, greedy", *boundaries(bpe, segment.greedy, words), "-"))
-    return section(
-        f"ByteSpan: {_size(corpus)}, at most 2,000 pieces, {len(words):,} words of stem and ending",
-        ("trainer", "pieces", "precision", "recall", "F1", "CPU s"),
-        rows,
-        "Words of the corpus that are another word of it and one of ten endings. Much of what ByteSpan gains "
-        "over BPE it gains by being read greedily.",
-    )
-
-
-def less_is_better(pool: Path) -> str:
-    """Tokens and types together."""
-    corpus = Corpus.of_texts([read(pool / "train/en/help.txt")[:400_000]])
-    text = read(pool / "held_out/en.txt")
-    rows = []
-    for size in (2000, 4000):
-        vocab, seconds = timed(lambda size=size: train_less_is_better.train(corpus, size, progress=False))
-        bpe = train_bpe.train(corpus, size, progress=False)
-        for name, ids in (
-            (f"Less-is-Better, {seconds:.0f} CPU s", less_is_better_segmenter(vocab)(text.encode())),
-            ("the same, greedy", segment.greedy(vocab)(text.encode())),
-            ("BPE", PlainTokenizer.of(bpe).encode_ids(text)),
-        ):
-            types = len(set(ids))
-            rows.append((name, f"{size:,}", f"{len(ids):,}", f"{types:,}", f"{len(ids) + types:,}"))
-    return section(
-        "Less-is-Better: 0.4 MB of English",
-        ("trainer", "pieces", "tokens", "types", "together"),
-        rows,
-        "Its chunks go over spaces, BPE's do not.",
     )
 
 
@@ -227,8 +175,6 @@ def compound(pool: Path) -> str:
 
 SECTIONS: Mapping[str, Callable[[Path], str]] = {
     "segmenters": segmenters,
-    "byte-span": byte_span,
-    "less-is-better": less_is_better,
     "multi-word": multi_word,
     "task": task,
     "myte": myte,
