@@ -233,7 +233,7 @@ class AudioTokenizer(NeuralTokenizer):
     def finetune(self, **hyperparameters: Any) -> AudioTraining:
         """An `AudioTraining` with these hyperparameters, started from a float32 copy of the weights."""
         require("lightning.pytorch", "train")
-        from ..zoo.training import finetuned
+        from ..zoo.trainee import finetuned
         from .training import AudioTraining
 
         return finetuned(AudioTraining, self, hyperparameters)

@@ -17,7 +17,8 @@ from ..zoo.recipe import (
     plain,
 )
 from ..zoo.tokenizer import NoDecoder
-from ..zoo.training import TokenizerTraining, tokenizer_to_train
+from ..zoo.trainee import tokenizer_to_train
+from ..zoo.training import TokenizerTraining
 from .discriminators import AudioAdversarySettings, audio_adversary
 from .losses import AudioLossWeights, audio_objectives, mel_distance
 from .metrics import si_sdr, spectral_distance

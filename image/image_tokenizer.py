@@ -77,7 +77,7 @@ class ImageTokenizer(NeuralTokenizer):
     def finetune(self, **hyperparameters: Any) -> ImageTraining:
         """An `ImageTraining` with these hyperparameters, started from a float32 copy of the weights."""
         require("lightning.pytorch", "train")
-        from ..zoo.training import finetuned
+        from ..zoo.trainee import finetuned
         from .training import ImageTraining
 
         return finetuned(ImageTraining, self, hyperparameters)

@@ -18,7 +18,8 @@ from ..zoo.recipe import (
     plain,
 )
 from ..zoo.tokens import Tokens
-from ..zoo.training import TokenizerTraining, tokenizer_to_train
+from ..zoo.trainee import tokenizer_to_train
+from ..zoo.training import TokenizerTraining
 from .captioned import CaptionedImages
 from .image_tokenizer import ImageTokenizer
 from .losses import LossWeights, image_objectives, squared_errors

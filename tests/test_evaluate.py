@@ -165,6 +165,7 @@ def test_dots_stand_at_their_values() -> None:
     with pytest.raises(ValueError, match="no finite value"):
         draw_dots({"one": {"en": float("nan")}}, ["en"], title="t", x_title="x")
 
+
 def test_bytes_that_are_no_utf8_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "odd.txt").write_bytes(b"some words \xff\xfe and \xc3 more\n" * 3)
     (tmp_path / "even.txt").write_bytes("naïve words\n".encode())

@@ -100,3 +100,13 @@ def test_recipes_begin_with_what_they_cost(checkout: Path) -> None:
         ]
         told = " ".join(head)
         assert "tokenzoo fit --config configs/" in told, file
+
+
+def test_a_recipe_that_would_fill_the_memory_is_refused(tmp_path: Path, capsys: Any) -> None:
+    """Nine lines of aliases that stand for a billion words."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("\n".join(lines))
+    assert fit.main(["--config", str(recipe)]) == 1
+    assert "aliases are not read: write the value out" in capsys.readouterr().err

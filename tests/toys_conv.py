@@ -59,12 +59,13 @@ class SmallLlamaGen(LlamaGenVq):
     config_type = SmallLlamaGenConfig
 
 
+SMALL_NETWORK = PixelDecoderConfig(channels=32, multipliers=(1, 1, 2), blocks=1, latent_dim=4)
+
+
 @dataclass(frozen=True)
 class SmallMaskgitVqganConfig(MaskgitVqganConfig):
     num_codes: int = 32
-    network: PixelDecoderConfig = PixelDecoderConfig(
-        channels=32, multipliers=(1, 1, 2), blocks=1, latent_dim=4
-    )
+    network: PixelDecoderConfig = SMALL_NETWORK
     preprocess: ImagePreprocess = AS_IS
 
 

@@ -1,5 +1,5 @@
-"""What trainers and segmenters that need no merges claim, in tables like those of `train_report`. What did not
-show at first sight is in `claim_checks`.
+"""What trainers and segmenters that need no merges claim, in tables like those of `train_report`. What did
+not show at first sight is in `claim_checks`.
 
     python -m tokenzoo.text.text_pool data/text
     python -m tokenzoo.text.train_claims data/text        # a CPU minute

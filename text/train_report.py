@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from . import train_bpe, train_kl3m, train_library, train_lz, train_parity, train_scaffold, train_superbpe
+from . import train_bpe, train_kl3m, train_library, train_parity, train_scaffold, train_superbpe
 from .corpus import Corpus
 from .measure_entropy import renyi_efficiency
 from .measure_parallel import gini, spread
@@ -184,57 +184,6 @@ def scaffold(pool: Path) -> str:
     )
 
 
-def lz(pool: Path) -> str:
-    """LZ78 bits a byte after BPE, after the variant that looks at them, and without either."""
-    corpus = Corpus.of_files(pool / "train/en/help.txt")
-    cut, size, sample = PreTokenizer("gpt2"), 1_500, 1 << 16
-    words = {
-        "sample": train_lz.sample_words(corpus, cut, sample),
-        "held out": [piece.encode() for piece in cut.pieces(read(pool / "held_out/en.txt")[:150_000])],
-    }
-    rows: list[Row] = []
-    for name, candidates in (
-        ("bytes", 0),
-        ("BPE", 1),
-        ("LZ-aware, 2 candidates", 2),
-        ("LZ-aware, 4 candidates", 4),
-    ):
-        vocab, seconds = TextVocab.of_bytes(), 0.0
-        if candidates:
-            vocab, seconds = timed(
-                lambda candidates=candidates: train_lz.train(
-                    corpus, size, candidates=candidates, sample_bytes=sample, pretokenizer=cut, progress=False
-                )
-            )
-        figures = []
-        for pieces in words.values():
-            stream = train_lz.TokenStream(pieces)
-            for merge in vocab.merges:
-                stream.merge(*merge)
-            total = sum(map(len, pieces))
-            figures += [
-                f"{train_lz.lz78_bits(stream.ids.tolist(), len(vocab)) / total:.4f}",
-                f"{total / len(stream.ids):.3f}",
-            ]
-        rows.append((name, *figures, f"{seconds:.0f}"))
-    heads = (
-        "trainer",
-        "bits/byte, sample",
-        "bytes/token, sample",
-        "bits/byte, held out",
-        "bytes/token, held out",
-        "CPU s",
-    )
-    return section(
-        f"Compression-aware BPE: {size:,} pieces",
-        heads,
-        rows,
-        "The sample is the text whose code length chose the merges. On other text there is hardly a "
-        "difference: how LZ78 falls into phrases is noise next to what one merge does. The paper has no "
-        "code; what is scored is our reading of it.",
-    )
-
-
 def kl3m(pool: Path) -> str:
     """A vocabulary for one domain beside one for all, and what an error in the text does to pieces."""
     domain = Corpus.of_files(pool / "train/en/help.txt")
@@ -291,7 +240,6 @@ SECTIONS: Mapping[str, Callable[[Path], str]] = {
     "superbpe": superbpe,
     "parity": parity,
     "scaffold": scaffold,
-    "lz": lz,
     "kl3m": kl3m,
     "library": library,
 }

@@ -82,7 +82,7 @@ CONVERTERS = {
     "xcodec2": "convert_xcodec2",
 }
 
-DEFAULT = {"image": "pyramid-128", "text": "bpe-40k"}
+DEFAULT = {"image": "pyramid-128", "audio": "harmonic-16khz", "text": "bpe-40k"}
 
 _ROWS: tuple[Row, ...] = (*rows_image.ROWS, *rows_audio.ROWS, *rows_text.ROWS)
 _BY_NAME = {row.name: row for row in _ROWS}

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from . import catalogue
+from .yaml_file import read_yaml
 
 _CONFIGS = package_files(__name__.partition(".")[0]) / "configs"
 _MODEL_OPTIONS = ("tokenizer_type", "config", "pretrained")
@@ -93,11 +94,13 @@ def stored_config(source: str) -> dict[str, Any]:
 
 
 def _model_of(path: Path) -> dict[str, Any]:
+    """ValueError for YAML that is not read here, before any other reader sees it."""
     try:
-        recipe = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
-        return dict(recipe["model"])
-    except (OSError, yaml.YAMLError, TypeError, KeyError, ValueError):
+        recipe = read_yaml(path.expanduser())
+    except OSError:
         return {}  # whoever reads it next says what is wrong
+    model = recipe.get("model") if isinstance(recipe, dict) else None
+    return model if isinstance(model, dict) else {}
 
 
 def _options(argv: Sequence[str]) -> list[tuple[str, str]]:

@@ -178,6 +178,21 @@ def _units(encoder: str, layer: int, codes: int, centres: str, licence: str, pap
 
 
 ROWS = (
+    Row(
+        facts=Facts(
+            name="harmonic-16khz",
+            modality="audio",
+            licence="Apache-2.0",
+            sample_rate_hz=16_000,
+            channels=1,
+            token_rate_hz=50.0,
+            codebook_sizes=(1024,) * 4,
+            latent_dim=64,
+            nested="codebooks",
+        ),
+        family="harmonic",
+        bundled="harmonic-16khz",
+    ),
     _encodec(24, channels=1, codebooks=32),
     _encodec(48, channels=2, codebooks=16),
     Row(

@@ -6,7 +6,7 @@ import copy
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule
@@ -15,22 +15,19 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from . import catalogue
 from .adversary import Adversary
 from .balancer import Balancer
 from .chance import Chance
 from .codebook_quantizer import CodebookQuantizer
 from .ema import WeightAverage
 from .facts import Facts
-from .loading import load, read_yaml
 from .neural import NeuralTokenizer, Reconstruction
 from .objective import Objective, Step
-from .recipe import Identity, LengthSettings, OptimizerSettings, named_parts
+from .recipe import LengthSettings, OptimizerSettings, named_parts
 from .tokenizer import Tokenizer
 from .tokens import Tokens
 from .usage import UsageCount
 
-Training = TypeVar("Training", bound="TokenizerTraining")
 _PRECISIONS_THAT_SCALE = ("16-mixed", "16-true")
 
 
@@ -325,60 +322,3 @@ class TokenizerTraining(LightningModule, Tokenizer):
     def _part(self, name: str) -> nn.Module | nn.Parameter:
         parameters = dict(self.tokenizer.named_parameters())
         return parameters[name] if name in parameters else self.tokenizer.get_submodule(name)
-
-
-def tokenizer_to_train(
-    tokenizer_type: str | None,
-    config: Mapping[str, Any] | str | None,
-    pretrained: str | None,
-    identity: Identity,
-    modality: str,
-) -> NeuralTokenizer:
-    """The tokenizer to train, float32 on the CPU, without a fingerprint.
-
-    tokenizer_type, config  a new one: a key of `catalogue.FAMILIES` and the fields of its configuration, or
-                            a file of configs/, which says the type too
-    pretrained              instead of both: the name, Hub id or folder to start from
-    """
-    if (pretrained is None) == (config is None):
-        raise ValueError("give either `config` (with `tokenizer_type`), for a new tokenizer, or `pretrained`")
-    if pretrained is not None:
-        tokenizer = load(pretrained)
-    else:
-        if isinstance(config, str):
-            tokenizer_type, config = read_yaml(config)
-        if tokenizer_type is None:
-            raise ValueError(f"tokenizer_type is missing; known: {', '.join(catalogue.FAMILIES)}")
-        family: Any = catalogue.family(tokenizer_type)
-        tokenizer = family(family.config_type.from_dict(config))
-    article = "an" if modality[0] in "aeiou" else "a"
-    if not isinstance(tokenizer, NeuralTokenizer) or tokenizer.facts.modality != modality:
-        raise TypeError(
-            f"{tokenizer.facts.name} is a {type(tokenizer).__name__}: expected {article} {modality} tokenizer"
-        )
-    tokenizer.identify(
-        name=identity.name or tokenizer.facts.name,
-        revision=None,
-        fingerprint=None,
-        licence=identity.licence or tokenizer.facts.licence,
-    )
-    if identity.provenance or pretrained:
-        tokenizer.provenance = identity.provenance or f"fine-tuned from {pretrained}"
-    return tokenizer.train()
-
-
-def finetuned(kind: type[Training], tokenizer: NeuralTokenizer, hyperparameters: dict[str, Any]) -> Training:
-    """A training module of this kind, started from a float32 copy of the weights of a tokenizer.
-
-    kind             built from the type and configuration of a tokenizer, its identity, and `hyperparameters`
-    hyperparameters  by name; what "identity" leaves out is taken from the tokenizer
-    """
-    told = dict(hyperparameters)
-    identity = Identity.of(tokenizer).updated(told.pop("identity", {}))
-    build: Any = kind
-    module = build(
-        tokenizer.config_type.tokenizer_type, tokenizer.config.to_dict(), identity=identity, **told
-    )
-    module.tokenizer.load_state_dict(tokenizer.state_dict())
-    module.is_new = False
-    return module.to(tokenizer.device)
