@@ -32,8 +32,13 @@ def _converter(name: str) -> Any:
     return catalogue.converter(str(_row(name).converter))
 
 
+# Written from a reading of the official code, which could not be run here; README and the notice say so.
+UNPROVED = {"lm-spt-12hz"}
+
+
 def test_every_official_model_has_a_manifest() -> None:
-    official = {row.name for row in catalogue.rows() if row.converter is not None}
+    official = {row.name for row in catalogue.rows() if row.converter is not None} - UNPROVED
+    assert all("unproved" in str(_row(name).notice) for name in UNPROVED)
     assert official == {path.stem for path in MANIFESTS if "@" not in path.stem}
 
 

@@ -233,7 +233,7 @@ ROWS = (
         repo="kakaocorp/lmspt",
         file="lmspt_12d5hz_16384_4096.safetensors",
         converter="lm-spt",
-        notice="for non-commercial use only; the code is Apache-2.0",
+        notice="for non-commercial use only; unproved: no official tensor was ever seen here, compare first",
         paper="2506.16738",
     ),
     _dac("16khz", 16_000, 320, codebooks=12),
