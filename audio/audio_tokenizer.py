@@ -163,11 +163,13 @@ class AudioTokenizer(NeuralTokenizer):
 
     def decode_latents(self, tokens: Tokens) -> Tensor:
         """See `NeuralTokenizer`; (B, C, S), shorter items with silence after them. Those of one length are
-        decoded together."""
+        decoded together; those without tokens are silence."""
         longest = int(tokens.extents.max())
         sounds: dict[int, Tensor] = {}
         for members in _by_length(tokens):
-            some = self.sound_of_group(_group(tokens, members))
+            group = _group(tokens, members)
+            nothing = group.values.new_zeros(len(members), self.config.preprocess.channels, 0)
+            some = self.sound_of_group(group) if group.values.shape[1] else nothing
             for index, sound in zip(members, some, strict=True):
                 sound = sound[..., : int(tokens.extents[index])]
                 sounds[index] = F.pad(sound, (0, longest - sound.shape[-1]))

@@ -52,6 +52,10 @@ class AudioFolderData(LightningDataModule):
             raise ValueError(f"hold_out={hold_out!r}: expected 'file' or 'speaker'")
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: expected at least 1")
+        if validation_crops < 1:
+            raise ValueError(
+                f"validation_crops={validation_crops}: expected at least 1; validation_share=0 does without"
+            )
         if not 0 < crop_seconds <= 3600:
             raise ValueError(f"crop_seconds={crop_seconds}: expected above 0, at most 3600")
         self.train_path = Path(train).expanduser()

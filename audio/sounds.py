@@ -173,8 +173,9 @@ class Crops(Source):
     def _read_one(self, item: int, generator: Generator | None) -> Tensor:
         while True:
             recording = int(self._recording[item])
+            # Drawn for a bad file too: a resumed fit, which does not know yet that it is bad, draws alike.
+            share = self._place[item] if generator is None else float(torch.rand((), generator=generator))
             if not self._is_bad[recording]:
-                share = self._place[item] if generator is None else float(torch.rand((), generator=generator))
                 try:
                     return self._crop(recording, share)
                 except AudioReadError as error:

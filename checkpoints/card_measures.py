@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from ..zoo.facts import Facts
 from ..zoo.gallery import Gallery
 from ..zoo.measured import Figure, Level, Measured, measured_table
 from .card import escaped
@@ -25,10 +26,19 @@ _TASKS = {
 }
 
 
-def add_measures(folder: str | os.PathLike[str], measured: Measured, gallery: Gallery | None = None) -> None:
+def add_measures(
+    folder: str | os.PathLike[str],
+    measured: Measured,
+    gallery: Gallery | None = None,
+    *,
+    facts: Facts | None = None,
+) -> None:
     """Put figures, and pictures or sounds, on the card of a saved folder, in the place of earlier ones.
 
-    Writes README.md, measured.json and the files of the gallery. CheckpointError for a folder without a card.
+    facts  of the tokenizer that the figures must be of; default: of the one in the folder, which is loaded
+
+    Writes README.md, measured.json and the files of the gallery. CheckpointError for a folder without a card,
+    ValueError for the figures of other weights.
     """
     path = Path(folder).expanduser()
     card_file = path / CARD_FILE
@@ -36,6 +46,11 @@ def add_measures(folder: str | os.PathLike[str], measured: Measured, gallery: Ga
         raise CheckpointError(
             "no model card", source=folder, file=CARD_FILE, remedy="save the tokenizer there first"
         )
+    if facts is None:
+        from ..zoo.loading import load
+
+        facts = load(path).facts
+    measured.check_is_of(facts)
     for name, content in {} if gallery is None else gallery.files.items():
         (path / name).write_bytes(content)
     measured.save(path / MEASURED_FILE)

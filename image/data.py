@@ -54,6 +54,10 @@ class ImageFolderData(LightningDataModule):
             raise ValueError(f"crop={crop}: expected above 0, at most 1")
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: expected at least 1")
+        if validation_images < 1:
+            raise ValueError(
+                f"validation_images={validation_images}: expected at least 1; validation_share=0 does without"
+            )
         self.train_path = Path(train).expanduser()
         self.validation_path = None if validation is None else Path(validation).expanduser()
         self.validation_share = validation_share

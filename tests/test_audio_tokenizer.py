@@ -138,6 +138,14 @@ def test_paths_that_exclude_each_other_and_bad_chunks(codec: AudioTokenizer) -> 
         codec.stamp(torch.zeros(1, 2, 4, dtype=torch.int64))
 
 
+def test_no_tokens_are_no_sound(codec: AudioTokenizer) -> None:
+    both = codec.stamp([[], [[1, 2, 3]]])
+    for tokens, samples in ((codec.stamp([[]]), 0), (both, 4)):
+        assert codec.decode(tokens).shape == (len(tokens), 1, samples)
+        assert codec.decode(tokens, chunk_seconds=1.0).shape == (len(tokens), 1, samples)
+    torch.testing.assert_close(codec.decode(both)[1:], codec.decode(codec.stamp([[[1, 2, 3]]])))
+
+
 def test_stereo_is_one_sound_of_two_channels() -> None:
     from tokenzoo.audio.preprocess import AudioPreprocess
 

@@ -1,8 +1,10 @@
 """The autoregressive pipeline: what it learned comes back, guided as two forwards say, and is saved."""
 
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -152,6 +154,12 @@ def test_rows_to_train_on() -> None:
     assert pipeline.rows(tokens, [2, 1], drop=1.0)[0][0] == pipeline.nobody == 3
 
 
+def test_conditions_of_numpy_are_ids() -> None:
+    pipeline = untrained()
+    ours, theirs = (pipeline([each], temperature=0).tokens for each in (1, np.int64(1)))  # pyright: ignore[reportArgumentType]
+    assert ours.identical(theirs)
+
+
 def test_what_cannot_be_is_refused() -> None:
     pipeline, grid = untrained(), build_toy("toy-grid")
     model = pipeline.transformer
@@ -163,6 +171,8 @@ def test_what_cannot_be_is_refused() -> None:
         AutoregressiveTokenPipeline(grid, model, num_conditions=3, num_tokens=7)
     with pytest.raises(ValueError, match="1 conditions for 2 items"):
         pipeline.rows(grid.stamp([[1], [2]]), [0])
+    with pytest.raises(ValueError, match=r"drop=1\.5: expected a chance from 0 to 1"):
+        pipeline.rows(grid.stamp([[1]]), [0], drop=1.5)
     with pytest.raises(ValueError, match="9 tokens: this generator takes 6"):
         pipeline.rows(grid.stamp([[1] * 9]), [0])
 
@@ -173,6 +183,11 @@ def test_what_cannot_be_is_refused() -> None:
         ({"conditions": [3]}, "condition 3: expected ids in 0 ... 2, or None for none"),
         ({"conditions": [[]]}, "condition ..: expected ids"),
         ({"conditions": []}, "conditions are empty"),
+        ({"conditions": [True]}, "condition True: expected ids in"),
+        ({"conditions": [[1.0]]}, "condition .1.0.: expected ids in"),
+        ({"conditions": 1}, "conditions=1: expected a list, one for each item"),
+        ({"conditions": [0], "guidance_scale": math.inf}, "guidance_scale=inf: expected a finite number"),
+        ({"conditions": [0], "temperature": math.nan}, "temperature=nan: expected a finite number of at"),
         ({"conditions": ["a cat"]}, "a condition is a string: make the pipeline with a text_tokenizer"),
         ({"conditions": [[0, 1]]}, "condition and tokens are 9 ids: the transformer has 8 positions"),
         ({"conditions": [0], "temperature": -1}, "temperature=-1"),

@@ -38,6 +38,11 @@ def test_decode_bytes_is_a_homomorphism(left: bytes, right: bytes) -> None:
     assert BYTES.decode_bytes(a + b) == BYTES.decode_bytes(a) + BYTES.decode_bytes(b) == left + right
 
 
+def test_there_is_nothing_to_finetune() -> None:
+    with pytest.raises(NotImplementedError, match="bytes has no weights to finetune: `tokenzoo fit` trains"):
+        BYTES.finetune()
+
+
 def test_offsets_and_specials() -> None:
     assert BYTES.offsets("aé") == [(0, 1), (1, 2), (2, 3)]
     assert BYTES.offsets(b"") == [] and BYTES.specials == {}

@@ -41,8 +41,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "toy"
 
 
+def figures_of(folder: Path) -> Measured:
+    """Those of `measured`, as if taken of these weights."""
+    return replace(measured(), fingerprint=tokenzoo.load(folder).facts.fingerprint)
+
+
 def test_the_hub_reads_the_figures(folder: Path) -> None:
-    add_measures(folder, measured())
+    add_measures(folder, figures_of(folder))
     card = ModelCard.load(folder / "README.md")
     found = {result.metric_name: result for result in card.data.eval_results or []}
     assert list(found) == ["PSNR, dB", "distance", "PSNR, dB at 8 tokens", "distance at 8 tokens"]
@@ -58,7 +63,7 @@ def test_the_hub_reads_the_figures(folder: Path) -> None:
 
 
 def test_the_card_has_a_table_with_its_source(folder: Path) -> None:
-    add_measures(folder, measured())
+    add_measures(folder, figures_of(folder))
     card = (folder / "README.md").read_text()
     assert r"| 376 | 4512 | 25.74 \[25.10, 26.30\] | 0.100 \[0.050, 0.150\] |" in card
     assert "Means over N = 50 (of some measures 49: the others could not be judged) of photos" in card
@@ -67,28 +72,34 @@ def test_the_card_has_a_table_with_its_source(folder: Path) -> None:
         in card
     )
     assert card.index("## Measured") < card.index("## Licence") < card.index("## Provenance")
-    assert Measured.load(folder / "measured.json") == measured()
+    assert Measured.load(folder / "measured.json") == figures_of(folder)
 
 
 def test_new_figures_take_the_place_of_the_old(folder: Path) -> None:
     before = (folder / "README.md").read_text()
-    add_measures(folder, measured(), Gallery({"gallery.png": b"png"}, "![here](gallery.png)"))
+    add_measures(folder, figures_of(folder), Gallery({"gallery.png": b"png"}, "![here](gallery.png)"))
     assert "## Gallery\n\n![here](gallery.png)" in (folder / "README.md").read_text()
     assert (folder / "gallery.png").read_bytes() == b"png"
-    once = measured_card(before, replace(measured(), items=60))
-    add_measures(folder, replace(measured(), items=60))
+    once = measured_card(before, replace(figures_of(folder), items=60))
+    add_measures(folder, replace(figures_of(folder), items=60))
     assert (folder / "README.md").read_text() == once and "Gallery" not in once
     own = once.replace("## Provenance", "My own words.\n\n## Provenance")
-    assert "My own words." in measured_card(own, measured())
+    assert "My own words." in measured_card(own, figures_of(folder))
 
 
 def test_a_hostile_name_breaks_nothing(folder: Path) -> None:
     name = "x|y: [<script>] `# ---"
-    add_measures(folder, replace(measured(), data=name, notes=name, tokenizer=name))
+    add_measures(folder, replace(figures_of(folder), data=name, notes=name, tokenizer=name))
     card = (folder / "README.md").read_text()
     assert "<script>" not in card.split("---\n", 2)[2]
     results = ModelCard.load(folder / "README.md").data.eval_results or []
     assert results[0].dataset_name == name
+
+
+def test_figures_of_other_weights_stay_off_the_card(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"these figures are of toy .*measure it again"):
+        add_measures(folder, measured())
+    assert not (folder / "measured.json").exists()
 
 
 def test_a_folder_without_a_card_is_named(tmp_path: Path) -> None:

@@ -162,3 +162,39 @@ def test_the_overfit_recipe_learns_six_photographs_by_heart(checkout: Path, tmp_
         return float((-10 * errors.log10()).mean())
 
     assert score(26) > 27 and score(1) > 17
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.optimizer.clip_norm", "-1"], "clip_norm=-1.0: expected above 0"),
+        (["--model.optimizer.decay_steps", "-3"], "decay_steps=-3: expected at least 1"),
+        (["--model.losses.mse", "0", "--model.losses.quantizer", "0"], "every weight of the loss is 0"),
+        (["--data.validation_images", "0"], "validation_images=0: expected at least 1"),
+    ],
+)
+def test_settings_that_would_not_train_are_refused(
+    recipe: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(recipe, *arguments) != 0
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_lies_in_out_is_not_lost(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = recipe.parent / "out"
+    out.mkdir()
+    (out / "config.json").write_text('{"mine": 1}')
+    assert run(recipe) == 1 and "holds a config.json that is no tokenizer's" in capsys.readouterr().err
+    assert (out / "config.json").read_text() == '{"mine": 1}'
+    (out / "config.json").unlink()
+    assert run(recipe) == 0
+    capsys.readouterr()
+    assert run(recipe) == 1 and "go on with --ckpt_path last" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_checkpoint_is_named(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = recipe.parent / "junk.ckpt"
+    for save in (lambda: path.write_text("junk"), lambda: torch.save({"state_dict": {}}, path)):
+        save()
+        assert run(recipe, "--ckpt_path", str(path)) == 1
+        assert f"--ckpt_path {path} is no checkpoint of a fit" in capsys.readouterr().err

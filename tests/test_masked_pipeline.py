@@ -1,9 +1,11 @@
 """The masked-token pipeline: what it learned comes back, guided as the formula says, and survives a save."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers.models.auto_model import AutoModel
@@ -198,6 +200,13 @@ def test_what_cannot_be_is_refused() -> None:
         ({"classes": [CLASSES + 1]}, "class 4: expected 0 ... 2, or None for none"),
         ({"classes": [-1]}, "class -1: expected 0 ... 2"),
         ({"classes": []}, "classes are empty"),
+        ({"classes": [True]}, "class True: expected an integer"),
+        ({"classes": [1.0]}, "class 1.0: expected an integer"),
+        ({"classes": 1}, r"classes=1: expected a list, one for each item, e\.g\. \[1\]"),
+        ({"classes": [0], "guidance_scale": math.nan}, "guidance_scale=nan: expected a finite number"),
+        ({"classes": [0], "temperature": (math.inf, 0)}, "temperature=inf: expected a finite number of at"),
+        ({"classes": [0], "temperature": 1.0}, "temperature=1.0: expected two"),
+        ({"classes": [0], "num_inference_steps": 0}, "num_inference_steps=0: expected an integer of at"),
         ({}, "nothing to generate"),
         ({"classes": [0], "output_type": "latent"}, "output_type='latent': expected one of pil, pt, tokens"),
         ({"classes": [0], "num_tokens": 9}, "num_tokens=9: this generator makes 1 ... 6"),
@@ -208,6 +217,13 @@ def test_what_cannot_be_is_refused() -> None:
 def test_a_wrong_call_is_told_so(call: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         untrained()(**call)
+
+
+def test_classes_of_numpy_are_classes() -> None:
+    ours, theirs = (
+        untrained()(each, generator=seeded(0)).tokens for each in ([1, 2], list(np.array([1, 2])))
+    )
+    assert ours.identical(theirs)
 
 
 def test_sound_is_no_picture_and_units_have_no_decoder() -> None:

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,6 +72,13 @@ def test_json_there_and_back(tmp_path: Path) -> None:
     assert told.keeps == (8,)
 
 
+def figure(**changes: Any) -> dict[str, Any]:
+    """One of `originals` in JSON, with changes to it or to its measure."""
+    told = measured().to_dict()["originals"][0]
+    measure = told["measure"] | {key: changes[key] for key in changes if key in told["measure"]}
+    return told | {key: changes[key] for key in changes if key in told} | {"measure": measure}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -79,6 +87,19 @@ def test_json_there_and_back(tmp_path: Path) -> None:
         (lambda told: told | {"levels": []}, "no figures"),
         (lambda told: told | {"items": "many"}, "no figures"),
         (lambda told: told | {"data": "a\nb"}, "no figures"),
+        (lambda told: told | {"items": -1}, "no figures"),
+        (lambda told: told | {"modality": "smell"}, "modality 'smell': expected 'image' or 'audio'"),
+        (lambda told: told | {"nested": "layers"}, "nested 'layers': expected 'tokens', 'codebooks' or None"),
+        (
+            lambda told: told | {"levels": [told["levels"][0] | {"keep": "8"}]},
+            "keep '8': expected an integer",
+        ),
+        (lambda told: told | {"levels": [told["levels"][0] | {"bits": 10**400}]}, "no figures"),
+        (lambda told: told | {"originals": [figure(mean=10**400)]}, "no figures"),
+        (lambda told: told | {"originals": [figure(items=-1)]}, "far is of -1 items: expected 0 or more"),
+        (lambda told: told | {"originals": [figure(label="a\nb")]}, "expected one line without"),
+        (lambda told: told | {"originals": [figure(label="a|b")]}, "expected one line without"),
+        (lambda told: told | {"originals": [figure(digits=7)]}, r"far has 7 digits: expected 0 \.\.\. 6"),
         (lambda told: told | {"more": 1}, "no figures.*more"),
         (lambda told: {key: told[key] for key in told if key != "notes"}, "no figures.*notes"),
         (lambda told: told | {"originals": [{"measure": {}}]}, "no figures"),
@@ -102,3 +123,5 @@ def test_figures_of_other_weights_are_refused() -> None:
     told.check_is_of(replace(facts, fingerprint=None))
     with pytest.raises(ValueError, match=r"these figures are of toy .*measure it again"):
         told.check_is_of(replace(facts, fingerprint="a" * 64))
+    with pytest.raises(ValueError, match=r"this is other \(None\): measure it again"):
+        told.check_is_of(replace(facts, fingerprint=None, name="other"))

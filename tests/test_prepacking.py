@@ -140,3 +140,10 @@ def test_what_cannot_be_packed_is_named() -> None:
         pack([[]], 3)
     with pytest.raises(ValueError, match="nothing to pack"):
         pack([], 3)
+    with pytest.raises(ValueError, match=r"row 1 is torch\.float32 \(1,\): expected a list of integer ids"):
+        pack([[1], [1.5]], 3)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="row 0 holds -1: expected ids of at least 0"):
+        pack([[3, -1]], 3)
+    with pytest.raises(ValueError, match=r"width=2\.5: expected an integer"):
+        pack([[1]], 2.5)  # pyright: ignore[reportArgumentType]
+    assert pack((iter(row) for row in ROWS), 6).ids.tolist() == pack(ROWS, 6).ids.tolist()

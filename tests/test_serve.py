@@ -110,6 +110,36 @@ def test_a_defect_of_ours_is_not_the_clients(monkeypatch: pytest.MonkeyPatch) ->
         through(api, {"ids": [1]})
 
 
+def test_no_ids_are_no_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = api_of(DecodeApi, build_toy("toy-codec"), monkeypatch)
+    empty, sound = through(api, {"ids": []}, {"ids": [[1, 2, 3]]})
+    files = [io.BytesIO(base64.b64decode(each["file"])) for each in (empty, sound)]
+    assert [soundfile.info(file).frames for file in files] == [0, 4]
+
+
+def test_what_torch_refuses_spoils_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = api_of(DecodeApi, build_toy("toy-codec"), monkeypatch)
+    decode = api.tokenizer.decode
+
+    def failing(tokens: Any) -> Any:
+        if int(tokens.lengths.max()) > 1:
+            raise RuntimeError("out of memory")
+        return decode(tokens)
+
+    monkeypatch.setattr(api.tokenizer, "decode", failing)
+    good, bad = through(api, {"ids": [[1, 2, 3]]}, {"ids": [[1, 2, 3]] * 2})
+    assert "file" in good and bad.status_code == 500
+
+
+def test_long_sounds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "MAX_REQUEST_SECONDS", 0.001)
+    stored, codec = io.BytesIO(), build_toy("toy-codec")
+    soundfile.write(stored, np.zeros(40), 16000, format="WAV")
+    (encoded,) = through(api_of(EncodeApi, codec, monkeypatch), {"file": base64_of(stored.getvalue())})
+    (decoded,) = through(api_of(DecodeApi, codec, monkeypatch), {"ids": [[1, 2, 3]] * 10})
+    assert all("seconds of sound: expected at most 0.001" in message_of(each) for each in (encoded, decoded))
+
+
 @pytest.mark.parametrize(
     ("kind", "request_", "message"),
     [

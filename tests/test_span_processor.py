@@ -184,6 +184,12 @@ def test_chosen_counts_and_the_end_of_room() -> None:
     assert legal([65, 65, *photo], **room) == codes, "begun too late in the prompt: it will be cut"
 
 
+def test_ranges_are_not_walked_through() -> None:
+    for chosen in (range(1, 10**9), range(10**9 - 1, 0, -1)):
+        found = JOINT.logits_processor(counts={"speech": chosen}).grammar.counts["speech"]
+        assert found == range(1, 10**9)
+
+
 def test_rows_stand_each_for_themselves() -> None:
     rows = [
         [65, 65, 65],
@@ -234,6 +240,14 @@ def test_what_cannot_be_kept_legal_says_so() -> None:
         JOINT.logits_processor(counts={"photo": [0, 3]})
     with pytest.raises(ValueError, match=r"counts of wide \[\]: it decodes 6 tokens"):
         JOINT.logits_processor(counts={"wide": []})
+    with pytest.raises(ValueError, match=r"counts of photo 8: expected a list of counts, e\.g\. \[8\]"):
+        JOINT.logits_processor(counts={"photo": 8})  # pyright: ignore[reportArgumentType]
+    with pytest.raises(
+        ValueError, match=r"counts of photo range\(1, 1000000000\): it decodes 1, 2, \.\.\. 16"
+    ):
+        JOINT.logits_processor(counts={"photo": range(1, 10**9)})
+    with pytest.raises(ValueError, match=r"counts of wide range\(6, 10{30}\): it decodes 6 tokens"):
+        JOINT.logits_processor(counts={"wide": range(6, 10**30)})
     with pytest.raises(ValueError, match="counts of 'image': the joint tokenizer has wide, photo"):
         JOINT.logits_processor(counts={"image": [1]})
     with pytest.raises(ValueError, match="'image' is not in this vocabulary, which holds: wide, photo"):

@@ -17,7 +17,7 @@ import tokenzoo
 from tokenzoo.image.data import ImageFolderData
 from tokenzoo.image.flexible import flexible
 from tokenzoo.image.training import ImageTraining
-from tokenzoo.zoo import fit, loading, training
+from tokenzoo.zoo import fit, loading, trainee
 from tokenzoo.zoo.recipes import shipped
 
 from .photo_crops import photo_crops
@@ -51,7 +51,7 @@ def test_a_recipe_is_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.search("^# Hardware: ", head, re.MULTILINE) and "xpected: " in head
     assert set(recipe["trainer"]) <= set(inspect.signature(lightning.Trainer).parameters)
     ImageFolderData(**recipe["data"])
-    monkeypatch.setattr(training, "load", start_of)
+    monkeypatch.setattr(trainee, "load", start_of)
     with torch.device("meta"):
         module = ImageTraining(**recipe["model"])
     parameters = list(module.tokenizer.parameters())

@@ -66,6 +66,8 @@ class AdversarySettings:
         for name in ("weight", "features", "lecam", "start_step", "learning_rate"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} of the adversary is {getattr(self, name)}: expected at least 0")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"clip_norm of the adversary is {self.clip_norm}: expected above 0, or none")
 
 
 class Adversary(nn.Module):

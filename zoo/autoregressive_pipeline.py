@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Generator, Tensor
 
 from .chance import Chance, check_generators
-from .generator_parts import Generated, TokenizerComponent, TokenPipeline, TokenRow, check_discrete
+from .generator_parts import (
+    Generated,
+    TokenizerComponent,
+    TokenPipeline,
+    TokenRow,
+    check_discrete,
+    check_finite,
+    integer,
+    one_each,
+)
 from .optional import require
 from .sampling import GumbelChoice, LegalTurns
 from .tokenizer import Tokenizer
@@ -120,6 +129,8 @@ class AutoregressiveTokenPipeline(TokenPipeline):
         """
         if len(conditions) != len(tokens):
             raise ValueError(f"{len(conditions)} conditions for {len(tokens)} items: expected one each")
+        if not 0 <= drop <= 1:
+            raise ValueError(f"drop={drop!r}: expected a chance from 0 to 1")
         is_dropped = (torch.rand(len(tokens), generator=generator) < drop).tolist()
         if len(tokens.codebook_sizes) > self.row.depth:
             tokens = tokens.keep(self.row.depth)
@@ -155,11 +166,9 @@ class AutoregressiveTokenPipeline(TokenPipeline):
         output_type    "pil" (default for images), "pt" (tensors), or "tokens": not decoded
         """
         chosen = self._check_output(output_type)
-        if temperature < 0:
-            raise ValueError(f"temperature={temperature}: expected 0 or more")
-        listed = conditions.tolist() if isinstance(conditions, Tensor) else list(conditions)
-        if not listed:
-            raise ValueError("conditions are empty: give one for each item, None for none")
+        check_finite("guidance_scale", guidance_scale)
+        check_finite("temperature", temperature, least=0)
+        listed = one_each("conditions", conditions)
         check_generators(generator, len(listed))
         count = self.row.count(num_tokens, self.tokenizer.facts)
         prompts, there = self._prompts([self._condition(each) for each in listed])
@@ -192,12 +201,13 @@ class AutoregressiveTokenPipeline(TokenPipeline):
                 )
             ids = self.text_tokenizer.tokenizer.encode([condition]).ids[0].tolist()
         else:
-            ids = [condition] if isinstance(condition, int) else [int(each) for each in condition]
-        if not ids or not all(0 <= each < self.nobody for each in ids):
+            ids = [integer(each) for each in (condition if isinstance(condition, Iterable) else [condition])]
+        known = [each for each in ids if each is not None and 0 <= each < self.nobody]
+        if not ids or len(known) < len(ids):
             raise ValueError(
                 f"condition {condition!r}: expected ids in 0 ... {self.nobody - 1}, or None for none"
             )
-        return [*ids, begin]
+        return [*known, begin]
 
     def _prompts(self, conditions: list[list[int]]) -> tuple[Tensor, Tensor]:
         """(B, P) ids, shorter ones padded on the left, and where they are."""

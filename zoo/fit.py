@@ -15,8 +15,10 @@ import warnings
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+from ..checkpoints.files import CONFIG_FILE, read_config
 from .optional import require
 from .recipes import modality_of, shipped
 
@@ -56,6 +58,7 @@ def main(argv: Sequence[str]) -> int:
         with _quietened(), _translated():
             cli = _command_line(list(argv), modality or "image")
             out = Path(cli.config["out"]).expanduser()
+            _check_out(out, cli.config["ckpt_path"])
             checkpoint = _checkpoint(cli.config, out)
             # Lightning prints its tables to stdout, which belongs to results.
             with contextlib.redirect_stdout(sys.stderr):
@@ -150,11 +153,35 @@ def _checkpoint(config: Any, out: Path) -> Path | None:
         return None
     path = _last(out) if wanted == _LAST else Path(wanted).expanduser()
     if path.is_file():
+        _check_checkpoint(path)
         return path
     if wanted == _LAST:
         print(f"{path} is not there yet: training starts anew", file=sys.stderr)
         return None
     raise FileNotFoundError(f"--ckpt_path {path}: no such file; 'last' means the one in --out")
+
+
+def _check_out(out: Path, resumed: str | None) -> None:
+    """ValueError where training would write over what somebody else put there, or over another training."""
+    config = out / CONFIG_FILE
+    if config.is_file() and "tokenizer_type" not in read_config(config):
+        raise ValueError(f"--out {out} holds a {CONFIG_FILE} that is no tokenizer's: choose another folder")
+    if resumed is None and _last(out).is_file():
+        raise ValueError(
+            f"--out {out} holds a training: go on with --ckpt_path last, or choose another folder"
+        )
+
+
+def _check_checkpoint(path: Path) -> None:
+    """ValueError unless a fit of ours saved this file; nothing in it is run."""
+    import torch
+
+    try:
+        told = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, KeyError, ValueError, EOFError, UnpicklingError) as error:
+        raise ValueError(f"--ckpt_path {path} is no checkpoint of a fit: it cannot be read") from error
+    if not isinstance(told, dict) or not {"pytorch-lightning_version", "batches_seen"} <= set(told):
+        raise ValueError(f"--ckpt_path {path} is no checkpoint of a fit: give the last.ckpt of one")
 
 
 def _last(out: Path) -> Path:

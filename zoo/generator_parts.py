@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -228,6 +229,37 @@ def check_fits(row: TokenRow, facts: Facts) -> None:
             f"the generator writes codebooks of {row.sizes}, {facts.name} reads {expected.sizes}: "
             "they were not made for each other"
         )
+
+
+def check_finite(name: str, value: Any, *, least: float = -math.inf) -> None:
+    """ValueError unless this is a finite number of at least `least`."""
+    try:
+        is_good = math.isfinite(value) and value >= least
+    except (TypeError, ValueError, OverflowError):
+        is_good = False
+    if not is_good:
+        more = "" if least == -math.inf else f" of at least {least:g}"
+        raise ValueError(f"{name}={value!r}: expected a finite number{more}")
+
+
+def integer(value: Any) -> int | None:
+    """An integer of Python, numpy or torch as an int; None for anything else, bool and 1.0 too."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def one_each(name: str, values: Any) -> list[Any]:
+    """A list of what is given for each item; ValueError for a single value, and for none."""
+    values = values.tolist() if isinstance(values, Tensor) else values
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise ValueError(f"{name}={values!r}: expected a list, one for each item, e.g. [{values!r}]")
+    if not (found := list(values)):
+        raise ValueError(f"{name} are empty: give one for each item, None for none")
+    return found
 
 
 def initialise(module: nn.Module) -> None:

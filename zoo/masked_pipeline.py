@@ -9,7 +9,16 @@ import torch
 from torch import Generator, Tensor
 
 from .chance import Chance, check_generators
-from .generator_parts import Generated, TokenizerComponent, TokenPipeline, check_discrete, check_fits
+from .generator_parts import (
+    Generated,
+    TokenizerComponent,
+    TokenPipeline,
+    check_discrete,
+    check_finite,
+    check_fits,
+    integer,
+    one_each,
+)
 from .masked_transformer import MaskedTransformer
 from .optional import require
 from .tokenizer import Tokenizer
@@ -78,13 +87,19 @@ class MaskedTokenPipeline(TokenPipeline):
         output_type    "pil" (default for images), "pt" (tensors), or "tokens": not decoded
         """
         chosen = self._check_output(output_type)
+        check_finite("guidance_scale", guidance_scale)
+        _check_temperature(temperature)
+        if (steps := integer(num_inference_steps)) is None or steps < 1:
+            raise ValueError(
+                f"num_inference_steps={num_inference_steps!r}: expected an integer of at least 1"
+            )
         row = self.transformer.row
         count = row.count(num_tokens, self.tokenizer.facts)
         batch, given = self._classes(classes, prompt_embeds)
         check_generators(generator, batch)
         device = self.transformer.device
         ids = torch.full((batch, count * row.depth), self.transformer.mask_id, device=device)
-        self.scheduler.set_timesteps(num_inference_steps, temperature, device)
+        self.scheduler.set_timesteps(steps, temperature, device)
         for timestep in self.progress_bar(self.scheduler.timesteps):
             logits = self._guided(ids, given, prompt_embeds, prompt_keep, guidance_scale)
             ids = self._step(logits, timestep, ids, generator)
@@ -97,16 +112,16 @@ class MaskedTokenPipeline(TokenPipeline):
         if classes is None and prompt_embeds is None:
             raise ValueError("nothing to generate: give classes, [None] for one without, or prompt_embeds")
         null = self.transformer.num_classes
-        listed = [None] * len(prompt_embeds) if classes is None else list(classes)  # pyright: ignore
-        if not listed:
-            raise ValueError("classes are empty: give one for each item")
-        for each in listed:
-            if each is not None and int(each) != each:
+        nobody = [None] * (0 if prompt_embeds is None else len(prompt_embeds))
+        filled: list[int] = []
+        for each in one_each("classes", nobody if classes is None else classes):
+            found = null if each is None else integer(each)
+            if found is None:
                 raise ValueError(f"class {each}: expected an integer, or None for none")
-            if each is not None and not 0 <= each < null:
+            if each is not None and not 0 <= found < null:
                 raise ValueError(f"class {each}: expected 0 ... {null - 1}, or None for none")
-        filled = torch.tensor([null if each is None else int(each) for each in listed])
-        return len(listed), filled.to(self.transformer.device)
+            filled.append(found)
+        return len(filled), torch.tensor(filled, device=self.transformer.device)
 
     def _guided(
         self, ids: Tensor, classes: Tensor, text: Tensor | None, keep: Tensor | None, scale: float
@@ -133,3 +148,11 @@ class MaskedTokenPipeline(TokenPipeline):
             for item, each in enumerate(generator)
         ]
         return torch.cat(steps)
+
+
+def _check_temperature(temperature: tuple[float, float]) -> None:
+    """ValueError unless these are two finite numbers of at least 0."""
+    if not isinstance(temperature, tuple | list) or len(temperature) != 2:
+        raise ValueError(f"temperature={temperature!r}: expected two, at the first and at the last step")
+    for each in temperature:
+        check_finite("temperature", each, least=0)

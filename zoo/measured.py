@@ -23,6 +23,8 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000
 SEED = 0
 INTERVAL = f"{CONFIDENCE:.0%} percentile bootstrap over items, {RESAMPLES} resamples, seed {SEED}"
+# After the point, of a figure in a table.
+MAX_DIGITS = 6
 # Resampled at once: an index for each item of each.
 _BLOCK = 100
 
@@ -127,8 +129,13 @@ class Measured:
         return self.levels[-1]
 
     def check_is_of(self, facts: Facts) -> None:
-        """ValueError for the figures of other weights; those in training have no fingerprint to tell by."""
-        if None not in (self.fingerprint, facts.fingerprint) and self.fingerprint != facts.fingerprint:
+        """ValueError for the figures of other weights; where a side is in training, and has no fingerprint,
+        for those of another name."""
+        if None in (self.fingerprint, facts.fingerprint):
+            is_same = self.tokenizer == facts.name
+        else:
+            is_same = self.fingerprint == facts.fingerprint
+        if not is_same:
             raise ValueError(
                 f"these figures are of {self.tokenizer} ({str(self.fingerprint)[:12]}), this is {facts.name} "
                 f"({str(facts.fingerprint)[:12]}): measure it again"
@@ -153,7 +160,7 @@ class Measured:
             )
             measured = cls(**{**known, "levels": levels, "originals": _figures(known["originals"])})
             measured._check()
-        except (TypeError, KeyError, AttributeError) as error:
+        except (TypeError, KeyError, AttributeError, OverflowError) as error:
             raise ValueError(f"these are no figures of `tokenzoo eval` ({error})") from error
         return measured
 
@@ -173,14 +180,19 @@ class Measured:
         """ValueError for what no evaluation writes: a file may come from anywhere."""
         texts = [getattr(self, f.name) for f in fields(self) if str(f.type).startswith("str")]
         wrong = [text for text in texts if text is not None and not _is_line(text)]
-        if wrong or not self.levels or isinstance(self.items, bool) or not isinstance(self.items, int):
+        if wrong or not self.levels or not _is_count(self.items):
             raise ValueError(
                 f"these are no figures of `tokenzoo eval` (found {str(wrong or self.items)[:80]})"
             )
+        if self.modality not in ("image", "audio"):
+            raise ValueError(f"modality {self.modality!r}: expected 'image' or 'audio'")
+        if self.nested not in ("tokens", "codebooks", None):
+            raise ValueError(f"nested {self.nested!r}: expected 'tokens', 'codebooks' or None")
+        for level in self.levels:
+            if level.keep is not None and not (_is_count(level.keep) and level.keep):
+                raise ValueError(f"keep {level.keep!r}: expected an integer of at least 1, or None")
         for figure in (*self.originals, *(figure for level in self.levels for figure in level.figures)):
-            for number in (figure.mean, figure.low, figure.high):
-                if number is not None and not (isinstance(number, int | float) and math.isfinite(number)):
-                    raise ValueError(f"{figure.measure.name} is {number!r}: expected a finite number")
+            _check_figure(figure)
         if not all(math.isfinite(level.bits) and math.isfinite(level.tokens) for level in self.levels):
             raise ValueError("bits and tokens: expected finite numbers")
 
@@ -241,6 +253,25 @@ def told_figure(figure: Figure | None, absent: str = "-") -> str:
 
 def _is_line(text: Any) -> bool:
     return isinstance(text, str) and text.isprintable()
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _check_figure(figure: Figure) -> None:
+    """ValueError for what would break a table, or is no number."""
+    measure = figure.measure
+    for text in (measure.name, measure.label, measure.unit):
+        if not _is_line(text) or "|" in text:
+            raise ValueError(f"a measure has the name {text!r}: expected one line without |")
+    if not _is_count(measure.digits) or measure.digits > MAX_DIGITS:
+        raise ValueError(f"{measure.name} has {measure.digits!r} digits: expected 0 ... {MAX_DIGITS}")
+    if not _is_count(figure.items):
+        raise ValueError(f"{measure.name} is of {figure.items!r} items: expected 0 or more")
+    for number in (figure.mean, figure.low, figure.high):
+        if number is not None and not (isinstance(number, int | float) and math.isfinite(number)):
+            raise ValueError(f"{measure.name} is {number!r}: expected a finite number")
 
 
 def _figures(values: Sequence[Mapping[str, Any]]) -> tuple[Figure, ...]:

@@ -6,8 +6,9 @@ Source: packing, Krell et al. 2021, arXiv 2107.02027, with first-fit-decreasing 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -74,14 +75,17 @@ class PackedRows:
         return PackedRows(*(getattr(self, name).to(device) for name in names), bins=self.bins)
 
 
-def pack(rows: Sequence[Sequence[int]], width: int) -> PackedRows:
+def pack(rows: Iterable[Iterable[int]], width: int) -> PackedRows:
     """Rows of ids, e.g. those of `AutoregressiveTokenPipeline.rows`, in as few rows as first-fit finds.
 
     width  ids of a packed row: the longest must fit. A collator is `functools.partial(pack, width=W)`
 
-    ValueError for a row that is empty or longer than `width`, naming it.
+    ValueError for a row that is empty or longer than `width` or holds what is no id, naming it.
     """
-    bins = first_fit([len(row) for row in rows], width)
+    if isinstance(width, bool) or not isinstance(width, Integral):
+        raise ValueError(f"width={width!r}: expected an integer, the ids of a packed row")
+    tensors = _tensors(rows)
+    bins = first_fit([len(row) for row in tensors], width)
     shape = (len(bins), width)
     ids, positions = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
     labels = torch.full(shape, IGNORED)
@@ -89,7 +93,7 @@ def pack(rows: Sequence[Sequence[int]], width: int) -> PackedRows:
     for at, members in enumerate(bins):
         start = 0
         for number, index in enumerate(members):
-            row = torch.as_tensor(rows[index], dtype=torch.int64)
+            row = tensors[index]
             place = slice(start, start + len(row))
             ids[at, place] = row
             positions[at, place] = torch.arange(len(row))
@@ -101,14 +105,33 @@ def pack(rows: Sequence[Sequence[int]], width: int) -> PackedRows:
     return PackedRows(ids, positions, labels, sequences, bins)
 
 
-def pad(rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+def pad(rows: Iterable[Iterable[int]]) -> dict[str, Tensor]:
     """The same rows, one each, padded on the right: keywords for a causal model; the yardstick of `pack`."""
-    first_fit([len(row) for row in rows], max(map(len, rows), default=1))
-    tensors = [torch.as_tensor(row, dtype=torch.int64) for row in rows]
+    tensors = _tensors(rows)
+    first_fit([len(row) for row in tensors], max(map(len, tensors), default=1))
     ids = torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True)
-    there = torch.arange(ids.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
+    there = torch.arange(ids.shape[1]) < torch.tensor([len(row) for row in tensors])[:, None]
     labels = ids.masked_fill(~there, IGNORED)
     return {"input_ids": ids, "attention_mask": there.long(), "labels": labels}
+
+
+def _tensors(rows: Iterable[Iterable[int]]) -> list[Tensor]:
+    """Each row as int64; ValueError names one that holds anything else than ids."""
+    tensors: list[Tensor] = []
+    for index, row in enumerate(rows):
+        try:
+            tensor = torch.as_tensor(list(row) if isinstance(row, Iterator) else row)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"row {index} is no list of ids ({error})") from error
+        is_integer = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+        if tensor.ndim != 1 or (len(tensor) and not is_integer):
+            raise ValueError(
+                f"row {index} is {tensor.dtype} {tuple(tensor.shape)}: expected a list of integer ids"
+            )
+        if len(tensor) and int(tensor.min()) < 0:
+            raise ValueError(f"row {index} holds {int(tensor.min())}: expected ids of at least 0")
+        tensors.append(tensor.to(torch.int64))
+    return tensors
 
 
 def first_fit(lengths: Sequence[int], width: int) -> tuple[tuple[int, ...], ...]:

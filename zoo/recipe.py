@@ -93,6 +93,15 @@ class OptimizerSettings:
                 f"min_learning_rate={self.min_learning_rate}, learning_rate={self.learning_rate}: "
                 "expected 0 <= min <= peak"
             )
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"clip_norm={self.clip_norm}: expected above 0, or none")
+        if self.decay_steps is not None and self.decay_steps < 1:
+            raise ValueError(f"decay_steps={self.decay_steps}: expected at least 1, or none")
+        for name in ("warmup_steps", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}={getattr(self, name)}: expected at least 0")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas={self.betas}: expected from 0 to below 1")
 
     def factor(self, step: int, progress: float) -> float:
         """Share of `learning_rate` at a step, counted from 0, when `progress`, 0 ... 1, is done."""

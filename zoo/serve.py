@@ -9,12 +9,14 @@ from __future__ import annotations
 import base64
 import binascii
 import tempfile
+import traceback
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .facts import Facts
 from .loading import load
 from .media import medium
 from .optional import require
@@ -29,13 +31,16 @@ LitAPI = _litserve.LitAPI
 _BAD_INPUT = (ValueError, TypeError, OSError, EOFError, NotImplementedError)
 # An image of 4000 x 4000 pixels as JPEG has some 8 MB.
 MAX_REQUEST_BYTES = 32 * 2**20
+# Of sound, in or out: hours of silence are a small file, and a short list of ids.
+MAX_REQUEST_SECONDS = 600
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Takes the place of an item in its batch."""
+    """Takes the place of an item in its batch. status: of HTTP; 500 where the client need not be at fault."""
 
     message: str
+    status: int = 400
 
 
 class _TokenizerApi(LitAPI):
@@ -78,6 +83,10 @@ class _TokenizerApi(LitAPI):
         except _BAD_INPUT as error:
             if len(items) == 1:
                 return [Refusal(str(error))]
+        except RuntimeError as error:  # of torch, e.g. for want of memory; what stays is the server's log
+            if len(items) == 1:
+                traceback.print_exc()
+                return [Refusal(str(error), status=500)]
         return [result for item in items for result in self._run_each([item])]
 
     def batch(self, inputs: list[Any]) -> list[Any]:
@@ -89,7 +98,7 @@ class _TokenizerApi(LitAPI):
     def encode_response(self, output):
         if isinstance(output, Refusal):
             # Returned, not raised: LitServe hands an exception to every request of the batch.
-            return _refuse(output.message)
+            return _refuse(output.message, output.status)
         return self.answer(output)
 
     def item(self, request: dict[str, Any]) -> Any:
@@ -117,6 +126,7 @@ class EncodeApi(_TokenizerApi):
         item = _through_file(
             content, lambda path: self.tokenizer.preprocess(medium(facts.modality).read(path))
         )
+        _check_seconds(item.shape[-1], facts)
         return item, keep
 
     def run(self, items: list[Any]) -> Sequence[Any]:
@@ -138,8 +148,13 @@ class DecodeApi(_TokenizerApi):
 
     def item(self, request: dict[str, Any]) -> Any:
         key, extent = _key_of(self.tokenizer), request.get("extent")
-        _check_keys(request, {key}, {"extent"})
-        return self.tokenizer.stamp([request[key]], extents=None if extent is None else [extent])
+        _check_keys(request, {key}, {"extent", "tokenizer", "fingerprint"})
+        facts = self.tokenizer.facts
+        if request.get("fingerprint", facts.fingerprint) != facts.fingerprint:
+            raise ValueError(f"these ids were made by other weights than this server's {facts.name}")
+        tokens = self.tokenizer.stamp([request[key]], extents=None if extent is None else [extent])
+        _check_seconds(int(tokens.extents.max()), self.tokenizer.facts)
+        return tokens
 
     def run(self, items: list[Any]) -> Sequence[Any]:
         if len({tuple(tokens.values.shape[2:]) for tokens in items}) > 1:
@@ -204,8 +219,8 @@ def serve(options: Namespace) -> int:
     return 0
 
 
-def _refuse(message: str) -> Any:
-    return _responses.JSONResponse({"detail": message}, status_code=400)
+def _refuse(message: str, status: int = 400) -> Any:
+    return _responses.JSONResponse({"detail": message}, status_code=status)
 
 
 def _key_of(tokenizer: Tokenizer) -> str:
@@ -219,6 +234,16 @@ def _check_keys(request: dict[str, Any], needed: set[str], allowed: set[str]) ->
         raise ValueError(
             f"the request has {', '.join(sorted(unknown))}: known are {', '.join(sorted(needed | allowed))}"
         )
+
+
+def _check_seconds(samples: int, facts: Facts) -> None:
+    """ValueError for too long a sound; other media have no seconds."""
+    if facts.modality == "audio" and facts.sample_rate_hz:
+        seconds = samples / facts.sample_rate_hz
+        if seconds > MAX_REQUEST_SECONDS:
+            raise ValueError(
+                f"{seconds:.0f} seconds of sound: expected at most {MAX_REQUEST_SECONDS}; send it in parts"
+            )
 
 
 def _text(value: Any) -> str:

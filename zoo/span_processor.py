@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -77,11 +77,25 @@ class SpanProcessor(LogitsProcessor):
 def _chosen(name: str, chosen: Sequence[int], joint: JointTokenizer) -> Sequence[int]:
     if name not in joint.counts:
         raise ValueError(f"counts of {name!r}: the joint tokenizer has {', '.join(joint.counts)}")
-    counts = tuple(sorted(set(chosen)))
-    wrong = [count for count in counts if count not in joint.counts[name]]
-    if wrong or not counts:
+    if not isinstance(chosen, Iterable):
+        raise ValueError(f"counts of {name} {chosen!r}: expected a list of counts, e.g. [{chosen!r}]")
+    legal = joint.counts[name]
+    if isinstance(chosen, range):
+        counts = chosen if chosen.step > 0 else chosen[::-1]
+        is_legal, shown = _are_legal(counts, legal), str(chosen)
+    else:
+        counts = tuple(sorted(set(chosen)))
+        is_legal, shown = all(count in legal for count in counts), str(list(counts[:8]))
+    if not counts or not is_legal:
         from .legal_counts import listed
 
-        told = listed(joint.counts[name])
-        raise ValueError(f"counts of {name} {list(counts[:8])}: it decodes {told} tokens")
+        raise ValueError(f"counts of {name} {shown}: it decodes {listed(legal)} tokens")
     return counts
+
+
+def _are_legal(counts: range, legal: Sequence[int]) -> bool:
+    """Whether all of a rising range are legal, by its ends: ranges without end cannot be walked through."""
+    if not counts or not isinstance(legal, range):
+        return all(count in legal for count in counts[: len(legal) + 1])  # one more than can be legal
+    is_single = counts[0] == counts[-1]
+    return counts[0] in legal and counts[-1] in legal and (is_single or counts.step % legal.step == 0)

@@ -112,8 +112,14 @@ class Tokenizer(ABC):
                 from .gallery import draw_gallery
 
                 measured.check_is_of(self.facts)
-                add_measures(folder, measured, draw_gallery(self, measured.keeps))
+                add_measures(folder, measured, draw_gallery(self, measured.keeps), facts=self.facts)
             return push(folder, repo, private=private, token=token, message=message)
+
+    def finetune(self, **hyperparameters: Any) -> Any:
+        """The LightningModule that trains on from these weights; NotImplementedError where there are none."""
+        raise NotImplementedError(
+            f"{self.facts.name} has no weights to finetune: `tokenzoo fit` trains a new vocabulary"
+        )
 
     @classmethod
     def from_pretrained(

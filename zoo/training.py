@@ -71,6 +71,8 @@ class TokenizerTraining(LightningModule, Tokenizer):
         is_new: bool,
     ) -> None:
         super().__init__()
+        if adversary is None and not any(each.weight for each in objectives):
+            raise ValueError("every weight of the loss is 0: there is nothing to learn from")
         self.tokenizer = tokenizer
         self.objectives = nn.ModuleList(objectives)
         self.adversary = adversary
@@ -295,7 +297,7 @@ class TokenizerTraining(LightningModule, Tokenizer):
         if self.optimizer_settings.decay_steps:
             return step / self.optimizer_settings.decay_steps
         steps = self.trainer.estimated_stepping_batches
-        shares = [] if steps == float("inf") else [step / steps]
+        shares = [] if steps == float("inf") else [step / max(steps, 1)]
         for timer in self.trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
             if isinstance(timer, Timer) and (left := timer.time_remaining()) is not None:
                 shares.append(timer.time_elapsed() / max(timer.time_elapsed() + left, 1e-9))
