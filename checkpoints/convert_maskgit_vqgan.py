@@ -32,7 +32,9 @@ NUM_CODES = 1024
 
 def recognise(config: Mapping[str, Any] | None, tensor_names: Collection[str]) -> bool:
     """Whether the tensors are MaskGIT's VQGAN; the official file has no configuration."""
-    return len(SIGNATURE.difference(tensor_names)) <= 1
+    # Taming's VQGAN and its kin have these names too, and a convolution around their quantizer.
+    is_taming = any(name.rpartition("quant_conv.")[1] for name in tensor_names)
+    return len(SIGNATURE.difference(tensor_names)) <= 1 and not is_taming
 
 
 def convert_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from ..checkpoints.files import CONFIG_FILE, read_config
 from .optional import require
 from .recipes import modality_of, shipped
 
@@ -163,6 +162,8 @@ def _checkpoint(config: Any, out: Path) -> Path | None:
 
 def _check_out(out: Path, resumed: str | None) -> None:
     """ValueError where training would write over what somebody else put there, or over another training."""
+    from ..checkpoints.files import CONFIG_FILE, read_config
+
     config = out / CONFIG_FILE
     if config.is_file() and "tokenizer_type" not in read_config(config):
         raise ValueError(f"--out {out} holds a {CONFIG_FILE} that is no tokenizer's: choose another folder")
