@@ -52,10 +52,17 @@ def add_measures(
         facts = load(path).facts
     measured.check_is_of(facts)
     for name, content in {} if gallery is None else gallery.files.items():
-        (path / name).write_bytes(content)
+        _put(path / name, content)
     measured.save(path / MEASURED_FILE)
     card = measured_card(card_file.read_text(encoding="utf-8"), measured, gallery)
-    card_file.write_text(card, encoding="utf-8")
+    _put(card_file, card.encode())
+
+
+def _put(path: Path, content: bytes) -> None:
+    """All of a file or nothing: the card may hold words of its owner."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(content)
+    os.replace(part, path)
 
 
 def measured_card(card: str, measured: Measured, gallery: Gallery | None = None) -> str:

@@ -73,7 +73,6 @@ def test_the_voices_that_are_held_out_are_never_trained_on() -> None:
 
 
 def test_g722_is_decoded(tmp_path: Path) -> None:
-    pytest.importorskip("av")
     path = tmp_path / "a.g722"
     path.write_bytes(bytes([0xFA] * 800))  # a byte is two samples
     samples = speech_pool.read(Recording("a", path, SEEN))
