@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from ..zoo.chance import Chance
 from ..zoo.codebook_care import Revival
+from ..zoo.collective import num_ranks, sum_over_ranks
 from ..zoo.config import Config, check_range
 from ..zoo.ema_quantizer import EMAVectorQuantizer
 from ..zoo.facts import Facts
@@ -219,6 +220,8 @@ class HarmonicCodec(AudioTokenizer):
         hz = pitch.hz.repeat_interleave(_TAUGHT_EVERY, dim=1)
         voiced = pitch.voiced.repeat_interleave(_TAUGHT_EVERY, dim=1).to(guess.voicing.dtype)
         off = (guess.log2_hz[:, :count] - hz.clamp(min=1.0).log2()).abs() * voiced
-        octaves = off.sum() / voiced.sum().clamp(min=1.0)
+        # Of all ranks, so that every voiced frame counts alike.
+        frames = sum_over_ranks(voiced.sum())[0].clamp(min=1.0) / num_ranks()
+        octaves = off.sum() / frames
         voicing = F.binary_cross_entropy_with_logits(guess.voicing[:, :count], voiced, reduction="sum")
         return config.pitch_weight * octaves + config.voicing_weight * voicing / max(1, voiced.numel())

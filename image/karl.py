@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..zoo.chance import Chance, draw_noise
+from ..zoo.collective import broadcast_from_first
 from ..zoo.config import check_range
 from ..zoo.facts import Facts
 from ..zoo.neural import Reconstruction
@@ -176,21 +177,23 @@ class Karl(DistilledTokenizer):
         if not self.training or generator is None:
             latents, kept = self._vote(signal, None, MAX_ERROR, noise)
         else:
-            budget, errors = self._first_trial(len(signal), generator)
-            latents, kept = self.encoder(signal, errors.to(signal.device), budget, noise)[0], None
+            budget, errors = self._first_trial(signal, generator)
+            latents, kept = self.encoder(signal, errors, budget, noise)[0], None
         quantized = self.quantizer(latents, generator=generator)
         return Reconstruction(
             self.decoder(quantized.latents, keep=None if self.training else kept), quantized
         )
 
-    def _first_trial(self, batch: int, generator: Chance) -> tuple[int, Tensor]:
-        """A budget for the batch, a multiple of the step up to one and a half times the usual (16 ... 368
-        for the authors' 256), and an error for each item (B,), by its place among ERRORS."""
+    def _first_trial(self, signal: Tensor, generator: Chance) -> tuple[int, Tensor]:
+        """A budget for the batch of all ranks, a multiple of the step up to one and a half times the usual
+        (16 ... 368 for the authors' 256), and an error for each item (B,), by its place among ERRORS."""
+        batch = len(signal)
         uniform = torch.special.ndtr(draw_noise((batch, 2), generator)).clamp(max=1 - 1e-6)
         step, usual = self.config.budget_step, self.config.budget
         most = max(1, min(self.config.max_tokens, 3 * usual // 2 - step) // step)
         budget = step * (1 + int(uniform[0, 0] * most)) if batch else usual
-        return budget, (uniform[:, 1] * FIRST_ERRORS).long()
+        told = broadcast_from_first(torch.tensor(budget, device=signal.device))
+        return int(told), (uniform[:, 1] * FIRST_ERRORS).long().to(signal.device)
 
     def _vote(
         self, signal: Tensor, keep: int | None, max_error: float, noise: Tensor | None

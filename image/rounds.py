@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..zoo.chance import draw_noise
 from ..zoo.neural import NeuralTokenizer
 from ..zoo.objective import Objective, Step
 from .alit import Alit
@@ -59,7 +60,8 @@ class Rounds(Objective):
             if index < tokenizer.config.rounds - 1:
                 drop = None
                 if tokenizer.config.mask_threshold is not None:
-                    uniform = torch.rand(len(x), encoder.places, generator=step.generator)
-                    drop = tokenizer.masked_patches(prediction.detach(), features, uniform.to(x.device))
+                    noise = draw_noise((len(x), encoder.places), step.generator)
+                    uniform = torch.special.ndtr(noise).to(x.device)
+                    drop = tokenizer.masked_patches(prediction.detach(), features, uniform)
                 x = encoder.grow(x, index + 1, drop)
         return torch.stack(losses).sum()

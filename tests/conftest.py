@@ -72,11 +72,6 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def toy_families(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loader knows the toys, so that saved ones load."""
-    from tokenzoo.zoo import catalogue
+    from .toys import list_toys
 
-    from .toys import TOYS
-
-    real = catalogue.family
-    monkeypatch.setattr(catalogue, "family", lambda kind: TOYS[kind] if kind in TOYS else real(kind))
-    for name in TOYS:
-        monkeypatch.setitem(catalogue.FAMILIES, name, f"tests.toys:{name}")
+    list_toys(monkeypatch)

@@ -28,6 +28,7 @@ from .training_audio import (
     LOSSES,
     SAMPLES,
     OneBatch,
+    Saver,
     differing,
     new_data,
     new_module,
@@ -155,29 +156,28 @@ def test_with_discriminators_a_step_is_still_a_batch(array: Path) -> None:
     assert all(not parameter.requires_grad for parameter in module.adversary.parameters())
 
 
-@pytest.mark.parametrize("adversary", [None, ADVERSARY])
-@pytest.mark.parametrize("stop", [4, 6])
+@pytest.mark.parametrize(
+    ("toy", "stop", "adversary"),
+    [*((name, 4, None) for name in DECODING), ("encodec", 4, ADVERSARY), ("encodec", 6, ADVERSARY)],
+)
 def test_resume_equals_uninterrupted(
-    array: Path, tmp_path: Path, stop: int, adversary: dict[str, Any] | None
+    toy: str, array: Path, tmp_path: Path, stop: int, adversary: dict[str, Any] | None
 ) -> None:
     """Step 4 lies inside the second epoch of three batches, step 6 at its end. Crops are random."""
     settings = {"adversary": adversary, "balance": adversary is not None, "ema_decay": 0.8}
 
     def module() -> AudioTraining:
-        return new_module("encodec", **settings)
+        return new_module(toy, **settings)
 
-    whole = module()
-    new_trainer(9).fit(whole, datamodule=new_data(array))
-    first, file = new_trainer(stop), tmp_path / "part.ckpt"
-    first.fit(module(), datamodule=new_data(array))
-    first.save_checkpoint(file, weights_only=False)
+    whole, resumed, file = module(), module(), tmp_path / "part.ckpt"
+    saving = new_trainer(8, callbacks=[Saver(file, stop)], enable_checkpointing=True)
+    saving.fit(whole, datamodule=new_data(array))
     torch.manual_seed(123)
-    resumed = module()
     for parameter in resumed.parameters():
         nn.init.normal_(parameter)
-    second = new_trainer(9)
+    second = new_trainer(8)
     second.fit(resumed, datamodule=new_data(array), ckpt_path=file, weights_only=True)
-    assert second.global_step == 9
+    assert second.global_step == 8
     assert differing(weights_of(whole), weights_of(resumed)) == []
 
 

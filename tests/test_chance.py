@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import Generator
 
-from tokenzoo.zoo.chance import check_generators, draw_noise, select_generators
+from tokenzoo.zoo.chance import (
+    check_generators,
+    draw_noise,
+    item_generators,
+    one_generator,
+    seed_of,
+    select_generators,
+)
+from tokenzoo.zoo.chance import seeded as torch_seeded
 
 
 def seeded(seed: int) -> Generator:
@@ -60,3 +68,36 @@ def test_the_generators_of_some_items() -> None:
     assert select_generators(each, [2, 0]) == [each[2], each[0]]
     assert select_generators(None, [1]) is None
     assert select_generators(each[0], [1, 2]) is each[0]
+
+
+def test_what_an_item_draws_depends_on_seed_step_and_place_alone() -> None:
+    whole = draw_noise((4, 3), item_generators(7, 2, range(4)))
+    dealt = [draw_noise((2, 3), item_generators(7, 2, range(rank, 4, 2))) for rank in range(2)]
+    assert torch.equal(torch.stack(dealt, dim=1).flatten(0, 1), whole) and len(whole.unique()) == 12
+    for others in (item_generators(8, 2, range(4)), item_generators(7, 3, range(4))):
+        assert not (draw_noise((4, 3), others) == whole).any()
+
+
+def test_every_word_of_a_seed_counts() -> None:
+    """Torch takes the lower 32 bits of a seed on a CPU and drops the others."""
+    assert torch.equal(torch.rand(2, generator=seeded(1 << 40)), torch.rand(2, generator=seeded(0)))
+    seeds = {seed_of(a, b, c) for a in range(9) for b in range(9) for c in ("x", "y")}
+    assert len(seeds) == 162 and all(0 <= seed < 2**32 for seed in seeds)
+
+
+def test_one_generator_of_many() -> None:
+    first, second = seeded(0), seeded(1)
+    assert one_generator([first, second]) is first and one_generator(second) is second
+    assert one_generator(None) is torch.default_generator is one_generator([])
+
+
+def test_torchs_own_draws_are_seeded_inside_and_go_on_outside() -> None:
+    torch.manual_seed(5)
+    without = torch.rand(2), torch.rand(2)
+    torch.manual_seed(5)
+    before = torch.rand(2)
+    with torch_seeded(9, torch.device("cpu")):
+        inside = torch.rand(2)
+    assert torch.equal(torch.stack([before, torch.rand(2)]), torch.stack(without))
+    with torch_seeded(9, torch.device("cpu")):
+        assert torch.equal(torch.rand(2), inside)

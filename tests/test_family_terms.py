@@ -163,7 +163,8 @@ def test_an_error_for_each_image_is_as_one_for_all() -> None:
 def test_the_first_trial_is_drawn() -> None:
     model = build_toy("karl")
     assert isinstance(model, Karl)
-    trials = [model._first_trial(3, torch.Generator().manual_seed(seed)) for seed in range(60)]
+    three = pictures()[:3]
+    trials = [model._first_trial(three, torch.Generator().manual_seed(seed)) for seed in range(60)]
     # Budget 10 in steps of 2: up to one and a half times that, less a step, and no more than 14 slots.
     assert {budget for budget, _ in trials} == {2, 4, 6, 8, 10, 12}
     assert {int(error) for _, errors in trials for error in errors} == {0, 1, 2, 3, 4}

@@ -121,3 +121,15 @@ def test_seeds_repeat(distribution: Any, per: Any) -> None:
 def test_wrong_settings_say_what_is_expected(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LengthPolicy(**dict[str, Any](longest=8) | wrong)
+
+
+def test_a_generator_an_item_makes_its_length_its_own() -> None:
+    policy = LengthPolicy(64, full=0.2)
+    whole = policy.sample(6, generator=[seeded(seed) for seed in range(6)])
+    dealt = [policy.sample(3, generator=[seeded(seed) for seed in range(rank, 6, 2)]) for rank in range(2)]
+    assert torch.equal(torch.stack(dealt, dim=1).flatten(), whole) and len(set(whole.tolist())) > 2
+    assert policy.sample(0, generator=[]).tolist() == []
+    with pytest.raises(ValueError, match="2 generators for 3 items"):
+        policy.sample(3, generator=[seeded(0), seeded(1)])
+    with pytest.raises(ValueError, match="per='batch': all items share one draw"):
+        LengthPolicy(64, per="batch").sample(1, generator=[seeded()])

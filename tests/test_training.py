@@ -122,6 +122,22 @@ def test_kept_lengths_are_drawn_for_each_item(array: Path, monkeypatch: pytest.M
     assert any(lengths[0] != lengths[1] for lengths in drawn)
 
 
+def test_another_seed_draws_other_lengths(array: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[int, list[int]] = {0: [], 1: []}
+    forward = TiTok.forward
+    for seed, lengths_of in drawn.items():
+
+        def spy(
+            self: TiTok, signal: Tensor, *, lengths: Tensor, seen: Any = lengths_of, **others: Any
+        ) -> Any:
+            seen += lengths.tolist()
+            return forward(self, signal, lengths=lengths, **others)
+
+        monkeypatch.setattr(TiTok, "forward", spy)
+        new_trainer(8).fit(new_module(seed=seed, lengths={}), datamodule=new_data(array))
+    assert len(drawn[0]) == 16 and drawn[0] != drawn[1]
+
+
 @pytest.mark.parametrize("stop", [4, 6])
 @pytest.mark.parametrize("validate", [False, True])
 def test_resume_equals_uninterrupted(array: Path, tmp_path: Path, stop: int, validate: bool) -> None:

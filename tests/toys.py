@@ -5,8 +5,10 @@ Weights are drawn from seed 0. Dropout and batch normalisation are there to catc
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from tokenzoo.zoo import catalogue
 from tokenzoo.zoo.neural import NeuralTokenizer
 
 from .toys_audio import ToyCodec
@@ -93,3 +95,11 @@ def build_toy(name: str) -> NeuralTokenizer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return family(family.config_type()).eval()
+
+
+def list_toys(patch: pytest.MonkeyPatch) -> None:
+    """The loader knows the toys, so that saved ones load."""
+    real = catalogue.family
+    patch.setattr(catalogue, "family", lambda kind: TOYS[kind] if kind in TOYS else real(kind))
+    for name in TOYS:
+        patch.setitem(catalogue.FAMILIES, name, f"tests.toys:{name}")

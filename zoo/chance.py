@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Generator, Tensor
@@ -36,6 +38,37 @@ def select_generators(generator: Chance, items: Sequence[int]) -> Chance:
     if generator is None or isinstance(generator, Generator):
         return generator
     return [generator[item] for item in items]
+
+
+def item_generators(seed: int, step: int, places: Iterable[int]) -> list[Generator]:
+    """One generator an item of a training step; `places` are the items' in the batch of all ranks.
+
+    What an item is given by chance then depends on nothing else: not on how many processes share the batch.
+    """
+    return [Generator().manual_seed(seed_of(seed, step, place)) for place in places]
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's own generators, of the CPU and of the device, start anew inside and go on as before outside:
+    for what draws without a generator of ours, as the dropout of a layer does."""
+    is_cpu = device.type == "cpu"
+    with torch.random.fork_rng([] if is_cpu else [device], device_type="cuda" if is_cpu else device.type):
+        torch.manual_seed(seed)
+        yield
+
+
+def seed_of(*words: int | str) -> int:
+    """32 bits, all that torch's generator of the CPU takes of a seed, in which every word has a say."""
+    told = " ".join(map(str, words)).encode()
+    return int.from_bytes(hashlib.blake2b(told, digest_size=4).digest(), "big")
+
+
+def one_generator(generator: Chance) -> Generator:
+    """For a draw that is not of an item: the first of a list, torch's own where there is none."""
+    if isinstance(generator, Generator):
+        return generator
+    return generator[0] if generator else torch.default_generator
 
 
 def _draw(shape: Sequence[int], generator: Generator) -> Tensor:

@@ -12,7 +12,7 @@ from ..kernels.precision import without_autocast, working_dtype
 from ..kernels.rotation import rotate_to
 from ..kernels.statistics import code_counts
 from ..kernels.vq import nearest_code
-from .chance import Chance
+from .chance import Chance, one_generator
 from .codebook_care import KMeansStart, Moves, Revival, StartingRows, revive
 from .quantizer import Quantized, Quantizer, straight_through
 
@@ -151,7 +151,7 @@ class CodebookQuantizer(Quantizer):
         """Start or revive codes, before they are searched. All ranks take the same branches."""
         rows = latents.reshape(-1, self.dim_in)
         valid = None if valid is None else valid.reshape(-1)
-        draws = generator if isinstance(generator, Generator) else torch.default_generator
+        draws = one_generator(generator)
         if self._is_starting():
             self._begin(rows if valid is None else rows[valid], draws)
         elif self.revival:

@@ -9,6 +9,8 @@ from typing import Literal, get_args
 import torch
 from torch import Generator, Tensor
 
+from .chance import Chance, check_generators
+
 Distribution = Literal["uniform", "power_of_two", "uniform_power_of_two", "fixed"]
 Presentation = Literal["drop", "mask_token", "attention_mask"]
 
@@ -56,15 +58,26 @@ class LengthPolicy:
         if not 0 <= self.full <= 1:
             raise ValueError(f"full={self.full}: expected 0 ... 1")
 
-    def sample(self, batch: int, *, generator: Generator | None = None) -> Tensor:
-        """(B,) int64 kept lengths, on the CPU; without a generator, torch's own is used as in any dropout."""
-        draws = batch if self.per == "sample" else 1
-        lengths = self._draw(draws, generator)
-        if self.full:
-            lengths[torch.rand(draws, generator=generator) < self.full] = self.longest
-        return lengths.expand(batch).clone()
+    def sample(self, batch: int, *, generator: Chance = None) -> Tensor:
+        """(B,) int64 kept lengths, on the CPU; without a generator, torch's own is used as in any dropout.
+
+        generator  a list draws item by item; ValueError unless it has one per item, or where all share a draw
+        """
+        if generator is None or isinstance(generator, Generator):
+            draws = batch if self.per == "sample" else 1
+            return self._draw(draws, generator).expand(batch).clone()
+        if self.per == "batch":
+            raise ValueError("a list of generators for lengths with per='batch': all items share one draw")
+        check_generators(generator, batch)
+        return torch.cat([self._draw(1, each) for each in generator]) if batch else torch.zeros(0).long()
 
     def _draw(self, draws: int, generator: Generator | None) -> Tensor:
+        lengths = self._drawn(draws, generator)
+        if self.full:
+            lengths[torch.rand(draws, generator=generator) < self.full] = self.longest
+        return lengths
+
+    def _drawn(self, draws: int, generator: Generator | None) -> Tensor:
         if self.distribution == "uniform":
             return torch.randint(1, self.longest + 1, (draws,), generator=generator)
         if self.distribution == "uniform_power_of_two":

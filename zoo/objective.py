@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from torch import Generator
-
+    from .chance import Chance
     from .neural import NeuralTokenizer
     from .quantizer import Quantized
 
@@ -34,7 +33,7 @@ class Step:
     tokenizer: NeuralTokenizer
     lengths: Tensor | None = None
     captions: tuple[str, ...] | None = None
-    generator: Generator | None = None
+    generator: Chance = None
 
 
 class Objective(nn.Module, ABC):

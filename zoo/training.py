@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from .adversary import Adversary
 from .balancer import Balancer
-from .chance import Chance
+from .chance import Chance, item_generators, seed_of, seeded
 from .codebook_quantizer import CodebookQuantizer
 from .ema import WeightAverage
 from .facts import Facts
@@ -154,12 +154,17 @@ class TokenizerTraining(LightningModule, Tokenizer):
         return self.tokenizer(signal, lengths=lengths, captions=captions, generator=generator)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        seed = seed_of(self.seed, self._batches_seen, "rank", self.global_rank)
+        with seeded(seed, self.device):
+            return self._step(batch, batch_idx)
+
+    def _step(self, batch: Any, batch_idx: int) -> Tensor:
         signal, captions = self.signal_of(batch), self.captions_of(batch)
-        generator = Generator().manual_seed((self.seed << 40) + (self._batches_seen << 12) + self.global_rank)
+        # Items are dealt to the ranks in turn, see `Batches`.
+        places = range(self.global_rank, len(signal) * self.trainer.world_size, self.trainer.world_size)
+        generator = item_generators(self.seed, self._batches_seen, places)
+        lengths = self._lengths(len(signal), generator)
         self._batches_seen += 1
-        lengths = None
-        if self.length_policy is not None:
-            lengths = self.length_policy.sample(len(signal), generator=generator)
         made = self(signal, lengths=lengths, captions=captions, generator=generator)
         step = Step(signal, made.signal, made.quantized, self.tokenizer, lengths, captions, generator)
         terms = {each.name: each(step) for each in self._each_objective()}
@@ -245,6 +250,13 @@ class TokenizerTraining(LightningModule, Tokenizer):
             each.steps = checkpoint.get("codebook_steps", {}).get(name, 0)
         self._adversary_state = checkpoint.get("adversary")
         self.is_new = False
+
+    def _lengths(self, items: int, generator: Chance) -> Tensor | None:
+        if self.length_policy is None:
+            return None
+        if self.length_policy.per == "batch":
+            generator = Generator().manual_seed(seed_of(self.seed, self._batches_seen, "lengths"))
+        return self.length_policy.sample(items, generator=generator)
 
     def _play(self, step: Step, terms: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """The discriminators' turn, then their say in `terms`; what is to be shown of it."""
