@@ -234,3 +234,35 @@ def test_sound_is_no_picture_and_units_have_no_decoder() -> None:
     with pytest.raises(NoDecoder, match="ask for output_type='tokens'"):
         pipeline([0])
     assert pipeline([0], output_type="tokens").tokens.ids.shape == (1, TOKENS, 3)
+
+
+@pytest.mark.usefixtures("toy_families")
+def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
+    from diffusers import AmusedScheduler
+    from safetensors.torch import load_file, save_file
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from tokenzoo.zoo.autoregressive_pipeline import AutoregressiveTokenPipeline
+
+    tokenizer = build_toy("toy-grid")
+    masked = MaskedTransformer.for_tokenizer(tokenizer, width=8, layers=1, heads=2)
+    llama = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=9, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
+        )
+    )
+    with pytest.raises(
+        TypeError, match="LlamaForCausalLM: expected a MaskedTransformer; a causal model belongs"
+    ):
+        MaskedTokenPipeline(tokenizer, llama)  # pyright: ignore
+    with pytest.raises(TypeError, match="MaskedTransformer: expected a causal model of transformers"):
+        AutoregressiveTokenPipeline(tokenizer, masked)
+    with pytest.raises(ValueError, match=f"masks with id 1, the transformer with {masked.mask_id}: leave"):
+        MaskedTokenPipeline(tokenizer, masked, AmusedScheduler(mask_token_id=1))
+    MaskedTokenPipeline(tokenizer, masked).save_pretrained(tmp_path)
+    file = tmp_path / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    weights.pop("norm.weight")
+    save_file(weights, file)
+    with pytest.raises(ValueError, match=r"no whole MaskedTransformer: .*missing_keys.*norm\.weight"):
+        MaskedTokenPipeline.from_pretrained(tmp_path)

@@ -61,6 +61,11 @@ class AutoregressiveTokenPipeline(TokenPipeline):
     ) -> None:
         super().__init__()
         check_discrete(tokenizer.facts)
+        if not isinstance(transformer, _transformers.PreTrainedModel):
+            raise TypeError(
+                f"the transformer is a {type(transformer).__name__}: expected a causal model of transformers; "
+                "a MaskedTransformer belongs to MaskedTokenPipeline"
+            )
         if num_conditions < 0:
             raise ValueError(f"num_conditions={num_conditions}: expected 0 or more")
         self.row = TokenRow.of(tokenizer.facts, num_tokens, depth)

@@ -15,7 +15,7 @@ from typing import Any
 
 from . import catalogue, jobs
 from .facts import Facts
-from .media import evaluation
+from .media import evaluation, modality_of_files
 from .report import print_table
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     decode.add_argument("--out", type=Path, required=True, help="folder for what is decoded")
     decode.add_argument("--keep", type=_count, help="decode only so many tokens (nested tokenizers)")
     decode.add_argument("--overwrite", action="store_true", help="replace files that are there already")
-    _model_options(decode, default=None, help="default: the one that the file names")
+    _model_options(decode, "the one that the file names")
     _keyword_option(decode)
 
     reconstruct = _verb(
@@ -205,14 +205,9 @@ def _verb(
 
 
 def _model_options(
-    parser: argparse.ArgumentParser, default: str | None = catalogue.DEFAULT["image"], help: str | None = None
+    parser: argparse.ArgumentParser, default: str = f"by the files {', '.join(catalogue.DEFAULT.values())}"
 ) -> None:
-    parser.add_argument(
-        "--tokenizer",
-        default=default,
-        metavar="NAME",
-        help=help or f"a name, Hub id or folder (default: {default})",
-    )
+    parser.add_argument("--tokenizer", metavar="NAME", help=f"a name, Hub id or folder (default: {default})")
     parser.add_argument("--revision", help="branch, tag or sha on the Hub")
     parser.add_argument(
         "--untrained", action="store_true", help="random weights: to try what runs, where none are at hand"
@@ -295,6 +290,7 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _encode(options: argparse.Namespace) -> int:
+    _choose_tokenizer(options)
     return jobs.encode_files(options)
 
 
@@ -303,7 +299,17 @@ def _decode(options: argparse.Namespace) -> int:
 
 
 def _reconstruct(options: argparse.Namespace) -> int:
+    _choose_tokenizer(options)
     return jobs.reconstruct_files(options)
+
+
+def _choose_tokenizer(options: argparse.Namespace) -> None:
+    """That of the medium of the inputs, unless the command says."""
+    if options.tokenizer is None:
+        try:
+            options.tokenizer = catalogue.DEFAULT[modality_of_files(options.inputs)]
+        except ValueError as error:
+            raise jobs.UsageError(str(error)) from error
 
 
 def _eval(options: argparse.Namespace) -> int:

@@ -34,8 +34,9 @@ class MaskedTokenPipeline(TokenPipeline):
     scheduler    which are unmasked when; by default a cosine schedule
 
     `save_pretrained` and `MaskedTokenPipeline.from_pretrained` are each other's inverse;
-    `DiffusionPipeline.from_pretrained` does not know this class. ValueError for a continuous tokenizer, and
-    for one whose codebooks are not the transformer's.
+    `DiffusionPipeline.from_pretrained` does not know this class. ValueError for a continuous tokenizer, for
+    one whose codebooks are not the transformer's, and for a scheduler with another mask; TypeError for a
+    transformer of another kind.
     """
 
     # A component with a default: diffusers must know that it is one, or it hands over its line of the index.
@@ -50,7 +51,18 @@ class MaskedTokenPipeline(TokenPipeline):
     ) -> None:
         super().__init__()
         check_discrete(tokenizer.facts)
+        if not isinstance(transformer, MaskedTransformer):
+            raise TypeError(
+                f"the transformer is a {type(transformer).__name__}: expected a MaskedTransformer; a causal "
+                "model belongs to AutoregressiveTokenPipeline"
+            )
         check_fits(transformer.row, tokenizer.facts)
+        if scheduler is not None and scheduler.config.mask_token_id != transformer.mask_id:
+            raise ValueError(
+                f"the scheduler masks with id {scheduler.config.mask_token_id}, the transformer with "
+                f"{transformer.mask_id}: leave the scheduler out, or give AmusedScheduler(mask_token_id="
+                f"{transformer.mask_id})"
+            )
         self.register_modules(
             tokenizer=TokenizerComponent.wrap(tokenizer),
             transformer=transformer.eval(),

@@ -5,6 +5,7 @@ Source: MaskGIT, Chang et al. 2022, arXiv 2202.04200.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -57,6 +58,18 @@ class MaskedTransformer(ModelMixin, ConfigMixin):
         self.blocks = Transformer(TransformerSize(width, layers, heads))
         self.norm = nn.LayerNorm(width)
         initialise(self)
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], **told: Any) -> Self:
+        """As diffusers loads it, but ValueError where weights are missing or left over, not a warning."""
+        told.pop("output_loading_info", None)
+        model, found = super().from_pretrained(name, output_loading_info=True, **told)
+        wrong = {kind: found[kind] for kind in ("missing_keys", "unexpected_keys") if found[kind]}
+        if wrong:
+            raise ValueError(
+                f"{name} is no whole MaskedTransformer: {wrong}; save it again, or another folder"
+            )
+        return model
 
     @classmethod
     def for_tokenizer(

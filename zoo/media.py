@@ -87,6 +87,10 @@ class Medium(ABC):
             found += [(path, path.relative_to(given)) for path in inside]
         return found
 
+    def occurs(self, inputs: Iterable[Path]) -> bool:
+        """Whether any file, by its name, is of this medium."""
+        return any(path.suffix.lower() in self.suffixes for path, _ in self.find(inputs))
+
     def _belongs(self, relative: Path, path: Path) -> bool:
         hidden = any(part.startswith(".") for part in relative.parts)
         return not hidden and path.suffix.lower() in self.suffixes and path.is_file()
@@ -97,6 +101,18 @@ def medium(modality: str) -> Medium:
     if modality not in _HOMES:
         raise ValueError(f"the command line does not handle {modality} files yet; use Python")
     return _resolve(_HOMES[modality])()
+
+
+def modality_of_files(inputs: Sequence[Path]) -> str:
+    """What a command is given, where it does not say by which tokenizer: "image" unless it finds another.
+
+    Texts count where nothing else is found: beside pictures they are captions. ValueError for pictures and
+    sounds together.
+    """
+    held = [modality for modality in _HOMES if medium(modality).occurs(inputs)]
+    if "image" in held and "audio" in held:
+        raise ValueError("there are pictures and sounds among the inputs: say which with --tokenizer")
+    return held[0] if held else "image"
 
 
 def evaluation(modality: str) -> Callable[[Namespace], int]:
