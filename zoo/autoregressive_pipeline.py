@@ -63,8 +63,8 @@ class AutoregressiveTokenPipeline(TokenPipeline):
         check_discrete(tokenizer.facts)
         if not isinstance(transformer, _transformers.PreTrainedModel):
             raise TypeError(
-                f"the transformer is a {type(transformer).__name__}: expected a causal model of transformers; "
-                "a MaskedTransformer belongs to MaskedTokenPipeline"
+                f"the transformer is a {type(transformer).__name__}: expected a causal model of transformers"
+                "; a MaskedTransformer belongs to MaskedTokenPipeline"
             )
         if num_conditions < 0:
             raise ValueError(f"num_conditions={num_conditions}: expected 0 or more")
