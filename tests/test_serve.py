@@ -4,6 +4,7 @@ import base64
 import concurrent.futures
 import io
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -174,17 +175,34 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [sys.executable, "-m", "tokenzoo.zoo.cli", "serve", "pyramid-128", "--port", str(port)]
     log = tmp_path_factory.mktemp("serve") / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=log.parent)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, cwd=log.parent, start_new_session=True
+        )
         try:
             _await(f"http://127.0.0.1:{port}/health", process, log)
             yield f"http://127.0.0.1:{port}"
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             try:
                 process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
+                assert _ends(process.pid), "a plain kill leaves workers"
+            finally:
+                if not _ends(process.pid, seconds=0):
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+
+def _ends(group: int, seconds: float = 10) -> bool:
+    """Whether every process of the group is gone by then."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.1)
 
 
 def _await(url: str, process: subprocess.Popen, log: Path) -> None:
@@ -200,9 +218,9 @@ def _await(url: str, process: subprocess.Popen, log: Path) -> None:
     raise AssertionError(f"no server after {START_SECONDS} s: {log.read_text()}")
 
 
-def post(url: str, body: Any) -> tuple[int, Any]:
+def post(url: str, body: Any, kind: str = "application/json") -> tuple[int, Any]:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": kind})
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, json.loads(answer.read())
@@ -239,5 +257,7 @@ def test_over_http(address: str) -> None:
     assert status == 200 and np.abs(pixels - whole).max() <= 1
 
     assert post(f"{address}/decode", {"ids": [70000]})[0] == 400
+    form = "application/x-www-form-urlencoded"  # what curl and urllib say unless told
+    assert post(f"{address}/encode", bodies[0], form) == answers[0]
     status, told = post(f"{address}/encode", b"{")
     assert status == 400 and told["detail"].startswith("the request is no JSON")

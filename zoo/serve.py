@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import signal
 import tempfile
 import traceback
 from argparse import Namespace
@@ -205,11 +206,15 @@ async def _refuse_early(request: Any, following: Callable[[Any], Any]) -> Any:
             await request.json()
         except (ValueError, RecursionError) as error:
             return _refuse(f"the request is no JSON ({error})")
+        # It is JSON, whatever the client calls it; LitServe goes by the name.
+        others = [header for header in request.scope["headers"] if header[0] != b"content-type"]
+        request.scope["headers"] = [*others, (b"content-type", b"application/json")]
     return await following(request)
 
 
 def serve(options: Namespace) -> int:
-    """`tokenzoo serve`."""
+    """`tokenzoo serve`. A plain `kill` ends it as Ctrl-C does, workers included."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     server(
         options.name,
         revision=options.revision,
