@@ -66,8 +66,19 @@ def scores(tokenizer: TiTok, images: Tensor) -> list[float]:
 
 
 def held_out(photographs: Path, count: int) -> Tensor:
-    """The middles of `count` held-out pictures, evenly spaced: (count, 3, SIDE, SIDE) in [0, 1]."""
+    """The middles of held-out pictures, evenly spaced: (at most `count`, 3, SIDE, SIDE) in [0, 1].
+
+    ValueError for another folder than photo_pool's, before anything is trained.
+    """
+    for name in ("train.npy", "held_out.npy"):
+        if not (photographs / name).is_file():
+            raise ValueError(
+                f"{photographs} has no {name}: run python -m tokenzoo.image.photo_pool {photographs}"
+            )
     pictures = np.load(photographs / "held_out.npy", mmap_mode="r")
+    if min(pictures.shape[1:3]) < SIDE or count < 1:
+        raise ValueError(f"{count} pictures of {pictures.shape[1:3]}: expected at least 1, of {SIDE} or more")
+    count = min(count, len(pictures))
     chosen = np.linspace(0, len(pictures) - 1, count).astype(int)
     margin = (pictures.shape[1] - SIDE) // 2
     middles = pictures[chosen, margin : margin + SIDE, margin : margin + SIDE]
@@ -88,7 +99,7 @@ def report(photographs: Path, *, steps: int, more: int, count: int) -> str:
     lines = [f"| tokens kept | {' | '.join(map(str, LENGTHS))} |", "|---|" + "---:|" * len(LENGTHS)]
     lines += [f"| {name} | {' | '.join(f'{each:.1f}' for each in row)} |" for name, row in rows.items()]
     return "\n".join(
-        [*lines, "", f"{count} held-out photographs; {used} of {CONFIG.num_codes} codes in use."]
+        [*lines, "", f"{len(images)} held-out photographs; {used} of {CONFIG.num_codes} codes in use."]
     )
 
 
@@ -125,7 +136,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--more", type=int, default=2000, help="of its decoder, under tail drop")
     parser.add_argument("--count", type=int, default=256, help="held-out pictures (default: %(default)s)")
     told = parser.parse_args(argv)
-    print(report(told.photographs, steps=told.steps, more=told.more, count=told.count))
+    if min(told.steps, told.more) < 1:
+        parser.error(f"--steps {told.steps} --more {told.more}: expected at least 1 of each")
+    try:
+        print(report(told.photographs, steps=told.steps, more=told.more, count=told.count))
+    except ValueError as error:
+        parser.error(str(error))
     return 0
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """A context in which operations on `device` keep the dtype of their inputs.
+    """A context, to be entered at once, in which operations on `device` keep the dtype of their inputs.
 
     The official decorators switch off the autocast of CUDA alone; this one follows the device. Devices
     without autocast (meta) need nothing.

@@ -96,6 +96,13 @@ def _(latents: Tensor, ids: Tensor, num_codes: int, deterministic: bool) -> tupl
 register_in_float32("tokenzoo::code_statistics")
 
 
+def _no_gradient(ctx: object, *gradients: Tensor) -> None:
+    raise RuntimeError("code statistics have no gradient: detach the latents")
+
+
+torch.library.register_autograd("tokenzoo::code_statistics", _no_gradient)
+
+
 def statistics_cpu(latents: Tensor, ids: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
     """Counts (K,) and sums (K, D), in the order of the rows; here nothing is lost by looking at the ids."""
     if len(ids) and int(ids.min()) < 0:

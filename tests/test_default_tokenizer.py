@@ -38,6 +38,13 @@ def test_pictures_and_sounds_together_are_asked_about(
     assert "pictures and sounds among the inputs: say which with --tokenizer" in capsys.readouterr().err
 
 
+def test_what_is_not_there_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    assert modality_of_files([tmp_path / "missing.wav", tmp_path]) == "image"
+    assert main(["encode", str(tmp_path), "--out", str(tmp_path / "out"), "--untrained"]) == 2
+    assert "--untrained: say which with --tokenizer NAME" in capsys.readouterr().err
+
+
 def test_a_text_and_a_sound_find_theirs(tmp_path: Path, checkout: Path) -> None:
     (tmp_path / "a.txt").write_text("hello")
     sound = checkout / "audio" / "samples" / "dashwood_selfish.flac"

@@ -238,7 +238,7 @@ def test_sound_is_no_picture_and_units_have_no_decoder() -> None:
 
 @pytest.mark.usefixtures("toy_families")
 def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
-    from diffusers import AmusedScheduler
+    from diffusers import AmusedScheduler, DDPMScheduler
     from safetensors.torch import load_file, save_file
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -257,10 +257,25 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
         MaskedTokenPipeline(tokenizer, llama)  # pyright: ignore
     with pytest.raises(TypeError, match="MaskedTransformer: expected a causal model of transformers"):
         AutoregressiveTokenPipeline(tokenizer, masked)
+    with pytest.raises(TypeError, match="LlamaModel: expected a causal model of transformers"):
+        AutoregressiveTokenPipeline(tokenizer, llama.model)
+    with pytest.raises(TypeError, match="the scheduler is a DDPMScheduler: expected an AmusedScheduler"):
+        MaskedTokenPipeline(tokenizer, masked, DDPMScheduler())
+    for kind in (MaskedTokenPipeline, AutoregressiveTokenPipeline):
+        with pytest.raises(
+            TypeError, match="the tokenizer is a LlamaForCausalLM: expected one of tokenzoo's"
+        ):
+            kind(llama, masked)  # pyright: ignore
+    MaskedTokenPipeline(tokenizer, torch.compile(masked, backend="eager"))  # pyright: ignore
     with pytest.raises(ValueError, match=f"masks with id 1, the transformer with {masked.mask_id}: leave"):
         MaskedTokenPipeline(tokenizer, masked, AmusedScheduler(mask_token_id=1))
     MaskedTokenPipeline(tokenizer, masked).save_pretrained(tmp_path)
     file = tmp_path / "transformer" / "diffusion_pytorch_model.safetensors"
+    folder = tmp_path / "transformer"
+    again, found = MaskedTransformer.from_pretrained(
+        pretrained_model_name_or_path=folder, output_loading_info=True
+    )
+    assert again.mask_id == masked.mask_id and not found["missing_keys"]
     weights = load_file(file)
     weights.pop("norm.weight")
     save_file(weights, file)

@@ -25,6 +25,7 @@ from PIL import Image
 import tokenzoo
 from tokenzoo.image.image_files import ImageFiles
 from tokenzoo.zoo import serve
+from tokenzoo.zoo.cli import main
 from tokenzoo.zoo.serve import DecodeApi, EncodeApi, Refusal
 
 from .toys import build_toy
@@ -182,7 +183,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             _await(f"http://127.0.0.1:{port}/health", process, log)
             yield f"http://127.0.0.1:{port}"
         finally:
-            process.terminate()
+            for _ in range(2):  # the second must not break off what the first began
+                process.terminate()
+                time.sleep(0.1)
             try:
                 process.wait(20)
                 assert _ends(process.pid), "a plain kill leaves workers"
@@ -261,3 +264,12 @@ def test_over_http(address: str) -> None:
     assert post(f"{address}/encode", bodies[0], form) == answers[0]
     status, told = post(f"{address}/encode", b"{")
     assert status == 400 and told["detail"].startswith("the request is no JSON")
+
+
+def test_a_port_that_is_taken_is_said_before_anything_starts(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["serve", "bytes", "--host", "127.0.0.1", "--port", str(port)]) == 1
+    assert f"cannot listen on port {port} of 127.0.0.1" in capsys.readouterr().err

@@ -159,3 +159,10 @@ def test_a_hundred_times_faster_than_one_hot_in_the_memory_of_the_result(one_thr
     assert slow > 100 * fast, f"{slow / fast:.0f} times"
     result = (codes + 1) * (dim + 1) * 4
     assert peak_bytes(lambda: code_statistics(latents, ids, codes)) < 2 * result + 16 * rows
+
+
+def test_a_gradient_is_refused_not_lost() -> None:
+    latents = torch.randn(6, 2, requires_grad=True)
+    _, sums = statistics_op(latents, torch.zeros(6, dtype=torch.int64), 3, False)
+    with pytest.raises(RuntimeError, match="code statistics have no gradient: detach the latents"):
+        sums.sum().backward()

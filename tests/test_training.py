@@ -351,6 +351,8 @@ def test_what_cannot_be_trained_is_refused() -> None:
         ImageTraining(pretrained="bytes")
     with pytest.raises(ValueError, match="LossWeights has no field l3; known: l1, mse"):
         new_module(losses={"l3": 1.0})
+    with pytest.raises(TypeError, match="seed=None: expected an integer"):
+        new_module(seed=None)
     with pytest.raises(ValueError, match="weight of l1 is -1"):
         new_module(losses={"l1": -1})
 

@@ -60,19 +60,20 @@ class AutoregressiveTokenPipeline(TokenPipeline):
         depth: int | None = None,
     ) -> None:
         super().__init__()
-        check_discrete(tokenizer.facts)
-        if not isinstance(transformer, _transformers.PreTrainedModel):
+        component = TokenizerComponent.wrap(tokenizer)
+        check_discrete(component.facts)
+        if not callable(getattr(transformer, "generate", None)):
             raise TypeError(
                 f"the transformer is a {type(transformer).__name__}: expected a causal model of transformers"
                 "; a MaskedTransformer belongs to MaskedTokenPipeline"
             )
         if num_conditions < 0:
             raise ValueError(f"num_conditions={num_conditions}: expected 0 or more")
-        self.row = TokenRow.of(tokenizer.facts, num_tokens, depth)
-        self.vocabulary = _vocabulary(tokenizer, num_conditions, depth)
+        self.row = TokenRow.of(component.facts, num_tokens, depth)
+        self.vocabulary = _vocabulary(component, num_conditions, depth)
         _check_model(transformer.config, self.vocabulary, self.row)
         self.register_modules(
-            tokenizer=TokenizerComponent.wrap(tokenizer),
+            tokenizer=component,
             transformer=transformer.eval(),
             text_tokenizer=None if text_tokenizer is None else TokenizerComponent.wrap(text_tokenizer),
         )

@@ -305,6 +305,8 @@ def _reconstruct(options: argparse.Namespace) -> int:
 
 def _choose_tokenizer(options: argparse.Namespace) -> None:
     """That of the medium of the inputs, unless the command says."""
+    if options.tokenizer is None and options.untrained:
+        raise jobs.UsageError("--untrained: say which with --tokenizer NAME; `tokenzoo list` has the names")
     if options.tokenizer is None:
         try:
             options.tokenizer = catalogue.DEFAULT[modality_of_files(options.inputs)]

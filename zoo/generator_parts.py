@@ -115,7 +115,12 @@ class TokenizerComponent(ModelMixin, ConfigMixin):
 
     @classmethod
     def wrap(cls, tokenizer: Tokenizer | TokenizerComponent) -> TokenizerComponent:
-        return tokenizer if isinstance(tokenizer, TokenizerComponent) else cls(tokenizer)
+        """TypeError for what is no tokenizer."""
+        if isinstance(tokenizer, TokenizerComponent):
+            return tokenizer
+        if not isinstance(tokenizer, Tokenizer):
+            raise TypeError(f"the tokenizer is a {type(tokenizer).__name__}: expected one of tokenzoo's")
+        return cls(tokenizer)
 
     @property
     def facts(self) -> Facts:

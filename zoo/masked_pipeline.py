@@ -50,13 +50,16 @@ class MaskedTokenPipeline(TokenPipeline):
         scheduler: AmusedScheduler | None = None,  # pyright: ignore[reportInvalidTypeForm]
     ) -> None:
         super().__init__()
-        check_discrete(tokenizer.facts)
-        if not isinstance(transformer, MaskedTransformer):
+        component = TokenizerComponent.wrap(tokenizer)
+        check_discrete(component.facts)
+        if not isinstance(getattr(transformer, "_orig_mod", transformer), MaskedTransformer):  # compiled
             raise TypeError(
                 f"the transformer is a {type(transformer).__name__}: expected a MaskedTransformer; a causal "
                 "model belongs to AutoregressiveTokenPipeline"
             )
-        check_fits(transformer.row, tokenizer.facts)
+        check_fits(transformer.row, component.facts)
+        if scheduler is not None and not isinstance(scheduler, AmusedScheduler):
+            raise TypeError(f"the scheduler is a {type(scheduler).__name__}: expected an AmusedScheduler")
         if scheduler is not None and scheduler.config.mask_token_id != transformer.mask_id:
             raise ValueError(
                 f"the scheduler masks with id {scheduler.config.mask_token_id}, the transformer with "
@@ -64,7 +67,7 @@ class MaskedTokenPipeline(TokenPipeline):
                 f"{transformer.mask_id})"
             )
         self.register_modules(
-            tokenizer=TokenizerComponent.wrap(tokenizer),
+            tokenizer=component,
             transformer=transformer.eval(),
             scheduler=scheduler or AmusedScheduler(mask_token_id=transformer.mask_id),
         )

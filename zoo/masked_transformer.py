@@ -60,16 +60,22 @@ class MaskedTransformer(ModelMixin, ConfigMixin):
         initialise(self)
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], **told: Any) -> Self:
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *,
+        output_loading_info: bool = False,
+        **told: Any,
+    ) -> Any:
         """As diffusers loads it, but ValueError where weights are missing or left over, not a warning."""
-        told.pop("output_loading_info", None)
+        name = pretrained_model_name_or_path
         model, found = super().from_pretrained(name, output_loading_info=True, **told)
         wrong = {kind: found[kind] for kind in ("missing_keys", "unexpected_keys") if found[kind]}
         if wrong:
             raise ValueError(
                 f"{name} is no whole MaskedTransformer: {wrong}; save it again, or another folder"
             )
-        return model
+        return (model, found) if output_loading_info else model
 
     @classmethod
     def for_tokenizer(

@@ -89,7 +89,10 @@ class Medium(ABC):
 
     def occurs(self, inputs: Iterable[Path]) -> bool:
         """Whether any file, by its name, is of this medium."""
-        return any(path.suffix.lower() in self.suffixes for path, _ in self.find(inputs))
+        return any(
+            path.suffix.lower() in self.suffixes
+            for path, _ in self.find(path for path in inputs if path.exists())
+        )
 
     def _belongs(self, relative: Path, path: Path) -> bool:
         hidden = any(part.startswith(".") for part in relative.parts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import signal
+import socket
 import tempfile
 import traceback
 from argparse import Namespace
@@ -214,7 +215,9 @@ async def _refuse_early(request: Any, following: Callable[[Any], Any]) -> Any:
 
 def serve(options: Namespace) -> int:
     """`tokenzoo serve`. A plain `kill` ends it as Ctrl-C does, workers included."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _check_free(options.host, options.port)
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, _stop)
     server(
         options.name,
         revision=options.revision,
@@ -222,6 +225,23 @@ def serve(options: Namespace) -> int:
         max_batch_size=options.batch_size,
     ).run(host=options.host, port=options.port, generate_client_file=False)
     return 0
+
+
+def _stop(*_: object) -> None:
+    """Ends the server once: a second signal would break off the end of its workers."""
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _check_free(host: str, port: int) -> None:
+    """OSError where somebody else listens, before any worker starts."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise OSError(f"cannot listen on port {port} of {host} ({error}): give another --port") from error
 
 
 def _refuse(message: str, status: int = 400) -> Any:

@@ -71,6 +71,8 @@ class TokenizerTraining(LightningModule, Tokenizer):
         is_new: bool,
     ) -> None:
         super().__init__()
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise TypeError(f"seed={seed!r}: expected an integer")
         if adversary is None and not any(each.weight for each in objectives):
             raise ValueError("every weight of the loss is 0: there is nothing to learn from")
         self.tokenizer = tokenizer
