@@ -94,7 +94,9 @@ FAST = ("encodec", "dac")
     "toy", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in DECODING]
 )
 def test_within_two_hundred_steps_the_objective_falls(toy: str) -> None:
-    module = new_module(toy, lengths={"full": 1.0})
+    # At the rate of the other tests some seeds of the windowed SNAC diverge.
+    optimizer = {"learning_rate": 3e-3, "warmup_steps": 2, "decay_steps": 400}
+    module = new_module(toy, lengths={"full": 1.0}, optimizer=optimizer)
 
     def is_low(seen: list[float]) -> bool:
         return len(seen) > 20 and np.mean(seen[-10:]) < LEFT * np.mean(seen[:3])
@@ -215,7 +217,7 @@ def test_a_checkpoint_reloads_by_itself_and_what_is_saved_has_no_discriminator(
     assert differing(weights_of(again), weights_of(module)) == []
     module.save_pretrained(tmp_path / "end")
     loaded: Any = tokenzoo.load(tmp_path / "end")
-    assert (loaded.facts.name, loaded.facts.licence) == ("tiny", "MIT") and loaded.facts.fingerprint
+    assert (loaded.facts.name, loaded.facts.licence) == ("tiny-finetuned", "MIT") and loaded.facts.fingerprint
     assert differing(weights_of(loaded), weights_of(module.tokenizer)) == []
     assert not any("discriminator" in name for name in loaded.state_dict())
 

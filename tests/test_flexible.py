@@ -76,7 +76,7 @@ def test_the_recipe_makes_a_fixed_tokenizer_flexible(tmp_path: Path) -> None:
     module = flexible(fixed).finetune(**recipe(freeze="encoder,quantizer", lengths=lengths))
     after = scores(train(module, array, 250), images)
     assert all(one < other + 0.05 for one, other in pairwise(after)), after
-    assert max(other - one for one, other in pairwise(after)) < 2.0, after
+    assert before[-1] - before[2] > 2 and after[-1] - after[2] < 1.2, "what half of the tokens are worth"
     assert after[0] > before[0] + 2 and after[-1] > full - 0.5, (before, after, full)
     tokens = module.encode(images)
     assert torch.equal(tokens.values, fixed.encode(images).values), "stored tokens stay good"

@@ -204,7 +204,7 @@ def test_a_checkpoint_reloads_by_itself(array: Path, tmp_path: Path) -> None:
     again = ImageTraining.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
     assert again.hparams == module.hparams
     assert again.loss_weights == module.loss_weights and again.loss_weights.l1 == 2.0
-    assert (again.facts.name, again.facts.licence) == ("tiny", "MIT")
+    assert (again.facts.name, again.facts.licence) == ("tiny-finetuned", "MIT")
     assert again.tokenizer.provenance == f"fine-tuned from {tmp_path / 'start'}"
     assert_same(weights_of(again), weights_of(module))
 
@@ -301,7 +301,11 @@ def test_finetune_starts_from_the_weights(tmp_path: Path) -> None:
     module = tokenizer.finetune(identity={"provenance": "here"}, optimizer={"learning_rate": 1e-5})
     assert isinstance(module, ImageTraining) and module.tokenizer is not tokenizer
     assert module.optimizer_settings.learning_rate == 1e-5
-    assert (module.facts.name, module.facts.licence, module.tokenizer.provenance) == ("tiny", "MIT", "here")
+    facts = module.facts
+    assert (facts.name, facts.licence, module.tokenizer.provenance) == ("tiny-finetuned", "MIT", "here")
+    again = module.tokenizer.finetune(identity={"licence": "0BSD"})
+    assert (again.facts.name, again.facts.licence) == ("tiny-finetuned", "0BSD")
+    assert again.tokenizer.provenance == "fine-tuned from tiny-finetuned"
     assert module.facts.fingerprint is None and not module.is_new
     assert_same({n: t.float() for n, t in weights_of(tokenizer).items()}, weights_of(module.tokenizer))
     assert all(parameter.dtype == torch.float32 for parameter in module.parameters())

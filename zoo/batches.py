@@ -89,7 +89,7 @@ class Batches:
         if len(self) == 0:
             raise ValueError(
                 f"{len(source)} items do not fill a batch of {batch_size} on each of {world_size} processes; "
-                "lower batch_size"
+                "lower batch_size (--data.batch_size)"
             )
 
     def __len__(self) -> int:

@@ -96,6 +96,12 @@ def _parser() -> argparse.ArgumentParser:
     decode.add_argument("inputs", nargs="+", type=Path, help=".tok files, or folders to search through")
     decode.add_argument("--out", type=Path, required=True, help="folder for what is decoded")
     decode.add_argument("--keep", type=_count, help="decode only so many tokens (nested tokenizers)")
+    decode.add_argument(
+        "--restamp",
+        action="store_true",
+        help="take tokens that other weights made for --tokenizer's: after fine-tuning with encoder and "
+        "quantizer frozen",
+    )
     decode.add_argument("--overwrite", action="store_true", help="replace files that are there already")
     _model_options(decode, "the one that the file names")
     _keyword_option(decode)
@@ -132,7 +138,8 @@ def _parser() -> argparse.ArgumentParser:
         "--tokenizer",
         action="append",
         metavar="NAME",
-        help=f"a name, Hub id, folder or file, repeatable (default: bytes and {catalogue.DEFAULT['text']})",
+        help=f"a name, Hub id, folder or file, repeatable (default: by the files, for text bytes and "
+        f"{catalogue.DEFAULT['text']})",
     )
     evaluate.add_argument(
         "--reference",
@@ -315,6 +322,9 @@ def _choose_tokenizer(options: argparse.Namespace) -> None:
 
 
 def _eval(options: argparse.Namespace) -> int:
+    modality = modality_of_files(options.inputs, otherwise="text")
+    if options.tokenizer is None and modality != "text":
+        options.tokenizer = [catalogue.DEFAULT[modality]]
     first = (options.tokenizer or ["bytes"])[0]
     return evaluation(jobs.modality_of(first))(options)
 

@@ -177,6 +177,8 @@ def decode_files(options: Namespace) -> int:
     """Every `.tok` file back to a file of its medium; returns the exit code."""
     from .tokens import Tokens
 
+    if options.restamp and options.tokenizer is None:
+        raise UsageError("--restamp: say by which tokenizer with --tokenizer")
     found = find_tok(options.inputs)
     _check_out(options.out)
     report = Report(options.json)
@@ -190,7 +192,8 @@ def decode_files(options: Namespace) -> int:
         try:
             tokens = Tokens.load(path)
             tokenizer = _tokenizer_of(tokens, options, loaded)
-            if (options.tokenizer or options.untrained) and tokens.facts.fingerprint is None:
+            in_training = (options.tokenizer or options.untrained) and tokens.facts.fingerprint is None
+            if in_training or options.restamp:
                 if tokens.facts.name != tokenizer.facts.name:
                     print(
                         f"{path} was made by {tokens.facts.name}; {tokenizer.facts.name} decodes it as you "

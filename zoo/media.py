@@ -106,8 +106,8 @@ def medium(modality: str) -> Medium:
     return _resolve(_HOMES[modality])()
 
 
-def modality_of_files(inputs: Sequence[Path]) -> str:
-    """What a command is given, where it does not say by which tokenizer: "image" unless it finds another.
+def modality_of_files(inputs: Sequence[Path], otherwise: str = "image") -> str:
+    """What a command is given, where it does not say by which tokenizer; `otherwise` where nothing is known.
 
     Texts count where nothing else is found: beside pictures they are captions. ValueError for pictures and
     sounds together.
@@ -115,7 +115,7 @@ def modality_of_files(inputs: Sequence[Path]) -> str:
     held = [modality for modality in _HOMES if medium(modality).occurs(inputs)]
     if "image" in held and "audio" in held:
         raise ValueError("there are pictures and sounds among the inputs: say which with --tokenizer")
-    return held[0] if held else "image"
+    return held[0] if held else otherwise
 
 
 def evaluation(modality: str) -> Callable[[Namespace], int]:

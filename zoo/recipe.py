@@ -21,7 +21,7 @@ Settings = TypeVar("Settings")
 class Identity:
     """What the trained tokenizer will be called and where its weights come from.
 
-    name        default: the name of the family, or of the tokenizer it starts from
+    name        default: the name of the family; of a pretrained tokenizer its own with "-finetuned"
     licence     of the weights
     provenance  goes to config.json and the model card
     """

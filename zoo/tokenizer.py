@@ -183,7 +183,8 @@ class Tokenizer(ABC):
             raise ValueError(
                 f"these tokens were made by {_identity(tokens.facts)}, this is {_identity(self.facts)}; "
                 "load that tokenizer, or insist with "
-                "tokenizer.stamp(tokens.values, lengths=tokens.lengths, extents=tokens.extents)"
+                "tokenizer.stamp(tokens.values, lengths=tokens.lengths, extents=tokens.extents); on the "
+                "command line with --tokenizer FOLDER and --restamp"
             )
 
 

@@ -13,6 +13,7 @@ from .recipe import Identity
 if TYPE_CHECKING:
     from .training import TokenizerTraining
 
+_FINETUNED = "-finetuned"
 Training = TypeVar("Training", bound="TokenizerTraining")
 
 
@@ -27,7 +28,8 @@ def tokenizer_to_train(
 
     tokenizer_type, config  a new one: a key of `catalogue.FAMILIES` and the fields of its configuration, or
                             a file of configs/, which says the type too
-    pretrained              instead of both: the name, Hub id or folder to start from
+    pretrained              instead of both: the name, Hub id or folder to start from. Unless `identity` has a
+                            name, it is called that tokenizer's with "-finetuned"
     """
     if (pretrained is None) == (config is None):
         raise ValueError("give either `config` (with `tokenizer_type`), for a new tokenizer, or `pretrained`")
@@ -46,7 +48,7 @@ def tokenizer_to_train(
             f"{tokenizer.facts.name} is a {type(tokenizer).__name__}: expected {article} {modality} tokenizer"
         )
     tokenizer.identify(
-        name=identity.name or tokenizer.facts.name,
+        name=identity.name or (finetuned_name(tokenizer) if pretrained else tokenizer.facts.name),
         revision=None,
         fingerprint=None,
         licence=identity.licence or tokenizer.facts.licence,
@@ -56,14 +58,21 @@ def tokenizer_to_train(
     return tokenizer.train()
 
 
+def finetuned_name(tokenizer: NeuralTokenizer) -> str:
+    """Other weights need another name: tokens say by it who made them."""
+    return f"{tokenizer.facts.name.removesuffix(_FINETUNED)}{_FINETUNED}"
+
+
 def finetuned(kind: type[Training], tokenizer: NeuralTokenizer, hyperparameters: dict[str, Any]) -> Training:
     """A training module of this kind, started from a float32 copy of the weights of a tokenizer.
 
     kind             built from the type and configuration of a tokenizer, its identity, and `hyperparameters`
-    hyperparameters  by name; what "identity" leaves out is taken from the tokenizer
+    hyperparameters  by name; where "identity" leaves it out, the licence is the tokenizer's, and name and
+                     provenance say that it was fine-tuned
     """
-    told = dict(hyperparameters)
-    identity = Identity.of(tokenizer).updated(told.pop("identity", {}))
+    told, name = dict(hyperparameters), tokenizer.facts.name
+    start = Identity(finetuned_name(tokenizer), tokenizer.facts.licence, f"fine-tuned from {name}")
+    identity = start.updated(told.pop("identity", {}))
     build: Any = kind
     module = build(
         tokenizer.config_type.tokenizer_type, tokenizer.config.to_dict(), identity=identity, **told
