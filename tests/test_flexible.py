@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import tokenzoo
-from tokenzoo.image import flexible_report
 from tokenzoo.image.flexible import flexible, main
 from tokenzoo.image.metrics import psnr
 from tokenzoo.image.titok import TiTok
@@ -106,17 +105,3 @@ def test_what_cannot_become_flexible_says_why() -> None:
         flexible(build_toy("ta-titok"))
     with pytest.raises(TypeError, match="bytes is a ByteTokenizer"):
         flexible(tokenzoo.load("bytes"))
-
-
-def test_the_report_on_held_out_photographs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        flexible_report.main([str(tmp_path)])
-    assert "has no train.npy: run python -m tokenzoo.image.photo_pool" in capsys.readouterr().err
-    crops = photo_crops(["astronaut", "cat"], 76, 36)
-    np.save(tmp_path / "train.npy", crops[:72])
-    np.save(tmp_path / "held_out.npy", crops[72:])
-    with pytest.raises(ValueError, match=r"0 pictures of \(36, 36\): expected at least 1, of 32 or more"):
-        flexible_report.held_out(tmp_path, 0)
-    table = flexible_report.report(tmp_path, steps=2, more=1, count=256)
-    assert "| fixed, 2 steps |" in table and "| flexible, 1 steps more |" in table
-    assert "4 held-out photographs;" in table and "nan" not in table
