@@ -5,7 +5,7 @@
 
 The ids stay what they were: only the decoder learns to do without the tail. Until it has, a shortened row
 decodes to a picture that is far off. Source: the tail-drop of One-D-Piece (Miwa et al. 2025, arXiv
-2501.10064), which trains the encoder with it; here that is frozen, so that stored tokens stay good.
+2501.10064), which trains the encoder with it; here that is frozen, so that stored ids stay good.
 
     python -m tokenzoo.image.flexible titok-bl64-vq8k --out runs/flexible/start
 """

@@ -61,16 +61,8 @@ def code_counts(ids: Tensor, num_codes: int) -> Tensor:
     return bins.new_zeros(num_codes + 1).index_add_(0, bins, torch.ones_like(bins))[:num_codes]
 
 
-# Defined by hand: what `custom_op` adds, checks and autograd, takes a tenth of the time of a small batch.
-torch.library.define(
-    "tokenzoo::code_statistics",
-    "(Tensor latents, Tensor ids, SymInt num_codes, bool deterministic) -> (Tensor, Tensor)",
-)
-statistics_op = torch.ops.tokenzoo.code_statistics.default
-
-
-@torch.library.impl("tokenzoo::code_statistics", "default")
-def _(latents: Tensor, ids: Tensor, num_codes: int, deterministic: bool) -> tuple[Tensor, Tensor]:
+@torch.library.custom_op("tokenzoo::code_statistics", mutates_args=())
+def statistics_op(latents: Tensor, ids: Tensor, num_codes: int, deterministic: bool) -> tuple[Tensor, Tensor]:
     """The operator: (N, D) float and (N,) int64 -> counts (K,), sums (K, D) of the dtype of the latents."""
     path = chosen_path(latents)
     if path == "triton":
@@ -88,19 +80,12 @@ def _(latents: Tensor, ids: Tensor, num_codes: int, deterministic: bool) -> tupl
     return code_counts(ids, num_codes).to(latents.dtype), sums
 
 
-@torch.library.register_fake("tokenzoo::code_statistics")
+@statistics_op.register_fake
 def _(latents: Tensor, ids: Tensor, num_codes: int, deterministic: bool) -> tuple[Tensor, Tensor]:
     return latents.new_empty(num_codes), latents.new_empty(num_codes, latents.shape[1])
 
 
 register_in_float32("tokenzoo::code_statistics")
-
-
-def _no_gradient(ctx: object, *gradients: Tensor) -> None:
-    raise RuntimeError("code statistics have no gradient: detach the latents")
-
-
-torch.library.register_autograd("tokenzoo::code_statistics", _no_gradient)
 
 
 def statistics_cpu(latents: Tensor, ids: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:

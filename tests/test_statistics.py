@@ -164,5 +164,5 @@ def test_a_hundred_times_faster_than_one_hot_in_the_memory_of_the_result(one_thr
 def test_a_gradient_is_refused_not_lost() -> None:
     latents = torch.randn(6, 2, requires_grad=True)
     _, sums = statistics_op(latents, torch.zeros(6, dtype=torch.int64), 3, False)
-    with pytest.raises(RuntimeError, match="code statistics have no gradient: detach the latents"):
+    with pytest.raises(RuntimeError, match="no autograd formula"):
         sums.sum().backward()
