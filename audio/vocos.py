@@ -120,9 +120,12 @@ class AttentionBlock(nn.Module):
         self.proj_out = nn.Conv1d(width, width, 1)
 
     def forward(self, frames: Tensor) -> Tensor:
-        normed = self.norm(frames)
-        # (B, 1 head, N, width), the layout of the fused kernel.
-        query, key, value = (part(normed).transpose(1, 2)[:, None] for part in (self.q, self.k, self.v))
+        normed = self.norm(frames).transpose(1, 2)
+        # (B, 1 head, N, width), each row in one piece: of a single frame CUDA's kernels refuse any other.
+        query, key, value = (
+            functional.linear(normed, part.weight[:, :, 0], part.bias)[:, None]
+            for part in (self.q, self.k, self.v)
+        )
         mixed = functional.scaled_dot_product_attention(query, key, value)
         return frames + self.proj_out(mixed[:, 0].transpose(1, 2))
 

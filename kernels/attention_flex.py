@@ -7,8 +7,12 @@ from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.attention import flex_attention as library
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+
+# A product takes no fewer features. Zeros add nothing to it.
+LEAST_FEATURES = 16
 
 Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -35,9 +39,16 @@ def flex_attention(
             return rule(batch, head, row, column) & keep[batch, column]
 
         mask = create_block_mask(kept, len(keep), None, *shape[:2], device=query.device)
+    features = query.shape[-1], value.shape[-1]
+    query, key, value = (_widened(tensor) for tensor in (query, key, value))
+    scale = features[0] ** -0.5 if scale is None else scale
     mixed = compiled()(query, key, value, block_mask=mask, scale=scale)
     assert isinstance(mixed, Tensor)
-    return mixed
+    return mixed[..., : features[1]]
+
+
+def _widened(heads: Tensor) -> Tensor:
+    return F.pad(heads, (0, max(0, LEAST_FEATURES - heads.shape[-1])))
 
 
 @cache

@@ -13,9 +13,11 @@ from torch.nn import functional as F
 from . import bench_peers as peers
 from .attention import attention, attention_mask
 from .bench_measure import Work
+from .digits import place_values
 from .entropy import binary_code_entropy
 from .ibq import index_backpropagation, index_backpropagation_reference
 from .packing import Packing
+from .paths import using
 from .residual import residual_codes
 from .rotation import rotate_to
 from .scalar import quantize_levels
@@ -41,17 +43,33 @@ class Case:
 
 def nearest_cases(device: str) -> Iterator[Case]:
     """The nearest of K codes for N Gaussian latents of width d."""
-    for rows, dim, codes in [
-        (4096, 8, 1024),
-        (4096, 8, 4096),
-        (4096, 12, 16384),
-        (4096, 32, 4096),
-        (4096, 32, 65536),
-        (65536, 8, 1024),
-        (4096, 256, 4096),
-        (4096, 256, 16384),
-        (128, 12, 4096),
-    ]:
+    sizes = {
+        "cpu": [
+            (4096, 8, 1024),
+            (4096, 8, 4096),
+            (4096, 12, 16384),
+            (4096, 32, 4096),
+            (4096, 32, 65536),
+            (65536, 8, 1024),
+            (4096, 256, 4096),
+            (4096, 256, 16384),
+            (128, 12, 4096),
+        ],
+        "cuda": [
+            (128, 12, 4096),
+            (4096, 8, 1024),
+            (4096, 32, 4096),
+            (4096, 256, 16384),
+            (65536, 8, 1024),
+            (65536, 8, 16384),
+            (65536, 32, 16384),
+            (65536, 64, 16384),
+            (65536, 256, 1024),
+            (65536, 256, 16384),
+            (16384, 1024, 16384),
+        ],
+    }
+    for rows, dim, codes in sizes[device]:
         x, c = gaussian(rows, dim, device), gaussian(codes, dim, device, seed=1)
         options = {"dim": dim, "codebook_size": codes, "rotation_trick": False}
         yield Case(
@@ -68,7 +86,17 @@ def nearest_cases(device: str) -> Iterator[Case]:
 
 def training_cases(device: str) -> Iterator[Case]:
     """What a codebook of moving averages asks of a training step: the search, and the statistics."""
-    for rows, dim, codes in [(4096, 8, 1024), (4096, 32, 4096), (4096, 12, 16384), (16384, 256, 1024)]:
+    sizes = {
+        "cpu": [(4096, 8, 1024), (4096, 32, 4096), (4096, 12, 16384), (16384, 256, 1024)],
+        "cuda": [
+            (4096, 8, 1024),
+            (65536, 8, 1024),
+            (65536, 32, 4096),
+            (16384, 12, 16384),
+            (65536, 256, 1024),
+        ],
+    }
+    for rows, dim, codes in sizes[device]:
         x, c = gaussian(rows, dim, device), gaussian(codes, dim, device, seed=1)
         options = {"dim": dim, "codebook_size": codes, "rotation_trick": False}
 
@@ -88,23 +116,32 @@ def training_cases(device: str) -> Iterator[Case]:
 
 def statistics_cases(device: str) -> Iterator[Case]:
     """Counts and sums of the latents of each code."""
-    for rows, dim, codes in [(4096, 32, 1024), (16384, 32, 1024), (4096, 32, 16384), (16384, 256, 1024)]:
+    sizes = {
+        "cpu": [(4096, 32, 1024), (16384, 32, 1024), (4096, 32, 16384), (16384, 256, 1024)],
+        "cuda": [(4096, 32, 1024), (65536, 32, 1024), (16384, 32, 16384), (65536, 256, 1024)],
+    }
+    for rows, dim, codes in sizes[device]:
         x, ids = gaussian(rows, dim, device), drawn(rows, codes, device)
         plain = partial(peers.one_hot_statistics, num_codes=codes)
         yield Case(
             size=f"N={rows}, d={dim}, K={codes}",
             contenders={
                 OURS: partial(code_statistics, x, ids, codes),
-                "deterministic": partial(code_statistics, x, ids, codes, deterministic=True),
+                **_other_order(x, ids, codes),
                 **peers.plain_and_compiled("one-hot, as VQP", plain, x, ids),
             },
-            agree=lambda x=x, i=ids, k=codes, f=plain: close(code_statistics(x, i, k).sums, f(x, i)[1]),
+            agree=lambda x=x, i=ids, k=codes, f=plain: close(
+                code_statistics(x, i, k).sums, f(x, i)[1], atol=1e-2
+            ),
         )
 
 
 def residual_cases(device: str) -> Iterator[Case]:
     """Eight stages of 1024 codes, each a Gaussian as wide as what the stages before leave over."""
-    for rows, dim in [(4096, 8), (4096, 32), (4096, 128)]:
+    sizes = [(4096, 8), (4096, 32), (4096, 128)]
+    if device == "cuda":
+        sizes += [(65536, 8), (65536, 32), (65536, 128)]
+    for rows, dim in sizes:
         x = gaussian(rows, dim, device)
         codebooks = torch.stack(
             [0.7**stage * gaussian(1024, dim, device, seed=stage + 1) for stage in range(8)]
@@ -123,7 +160,10 @@ def residual_cases(device: str) -> Iterator[Case]:
 
 def entropy_cases(device: str) -> Iterator[Case]:
     """The codebook entropy of LFQ, forward and backward."""
-    for rows, bits in [(256, 10), (256, 14), (1024, 14), (256, 16), (1024, 18)]:
+    sizes = [(256, 10), (256, 14), (1024, 14), (256, 16), (1024, 18)]
+    if device == "cuda":
+        sizes += [(4096, 16), (65536, 18)]
+    for rows, bits in sizes:
         x = gaussian(rows, bits, device)
         options = {"dim": bits, "codebook_size": 1 << bits}
         full = bits <= 16  # a softmax over more takes gigabytes
@@ -141,12 +181,16 @@ def entropy_cases(device: str) -> Iterator[Case]:
 
 
 def fsq_cases(device: str) -> Iterator[Case]:
-    """Finite scalar quantization of 65536 latents, with ids."""
-    for levels in [(8, 5, 5, 5), (8, 8, 8, 6, 5)]:
-        x = gaussian(65536, len(levels), device)
-        plain = partial(peers.plain_fsq, levels=levels)
+    """Finite scalar quantization, with ids."""
+    sizes = [(65536, (8, 5, 5, 5)), (65536, (8, 8, 8, 6, 5))]
+    if device == "cuda":
+        sizes += [(1 << 22, (8, 8, 8, 6, 5))]
+    for rows, levels in sizes:
+        x = gaussian(rows, len(levels), device)
+        grid = [torch.tensor(numbers, device=x.device) for numbers in (levels, place_values(levels))]
+        plain = partial(peers.plain_fsq, sizes=grid[0], basis=grid[1])
         yield Case(
-            size=f"N=65536, levels {list(levels)}",
+            size=f"N={rows}, levels {list(levels)}",
             contenders={
                 OURS: lambda x=x, levels=levels: quantize_levels(x, levels),
                 **peers.vqp_module(["eval"], x, "FSQ", levels=list(levels)),
@@ -158,7 +202,10 @@ def fsq_cases(device: str) -> Iterator[Case]:
 
 def rotation_cases(device: str) -> Iterator[Case]:
     """The rotation trick, forward and backward."""
-    for rows, dim in [(16384, 32), (4096, 256)]:
+    sizes = [(16384, 32), (4096, 256)]
+    if device == "cuda":
+        sizes += [(262144, 64)]
+    for rows, dim in sizes:
         x, c = gaussian(rows, dim, device), gaussian(rows, dim, device, seed=1)
         ours, plain = (lambda x, c=c: rotate_to(x, c)), (lambda x, c=c: peers.rotation_by_matrices(x, c))
         yield Case(
@@ -173,7 +220,10 @@ def rotation_cases(device: str) -> Iterator[Case]:
 
 def ibq_cases(device: str) -> Iterator[Case]:
     """Index backpropagation with its entropies, forward and backward to latents and codebook."""
-    for rows, dim, codes in [(1024, 64, 4096), (1024, 256, 16384)]:
+    sizes = [(1024, 64, 4096), (1024, 256, 16384)]
+    if device == "cuda":
+        sizes += [(16384, 256, 16384)]
+    for rows, dim, codes in sizes:
         x, c = gaussian(rows, dim, device), 0.1 * gaussian(codes, dim, device, seed=1)
 
         def ours(x: Tensor, c: Tensor) -> Tensor:
@@ -203,7 +253,7 @@ def window_cases(device: str) -> Iterator[Case]:
         masked = partial(F.scaled_dot_product_attention, q, k, v, attn_mask=mask)
         yield Case(
             size=f"B=2, N={length}, window {window}",
-            contenders={OURS: ours, "SDPA with a mask": masked},
+            contenders={OURS: ours, "SDPA with a mask": masked, **_flex(device, q, k, v, window)},
             agree=lambda f=ours, g=masked: close(f(), g()),
         )
 
@@ -245,6 +295,24 @@ CASES: dict[str, Callable[[str], Iterator[Case]]] = {
 }
 
 
+def _other_order(latents: Tensor, ids: Tensor, num_codes: int) -> dict[str, Work]:
+    """Sums in the order of the rows; and on CUDA, where Triton gives that too, by atomics of floats."""
+    if not latents.is_cuda:
+        return {"deterministic": partial(code_statistics, latents, ids, num_codes, deterministic=True)}
+
+    def by_atomics() -> object:
+        with using("torch"):
+            return code_statistics(latents, ids, num_codes)
+
+    return {"index_add": by_atomics}
+
+
+def _flex(device: str, query: Tensor, key: Tensor, value: Tensor, window: int) -> dict[str, Work]:
+    """Ours once more, by FlexAttention, which is for CUDA."""
+    by_flex = partial(attention, query, key, value, causal=True, window=window, flex=True)
+    return {"flex=True": by_flex} if device == "cuda" else {}
+
+
 def gaussian(*shape_and_device: int | str, seed: int = 0) -> Tensor:
     """Standard normal numbers, the same on every device."""
     *shape, device = shape_and_device
@@ -263,5 +331,5 @@ def same(ours: Tensor, theirs: Tensor) -> bool:
     return bool((ours == theirs).double().mean() >= 0.999)
 
 
-def close(ours: Tensor, theirs: Tensor) -> bool:
-    return torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+def close(ours: Tensor, theirs: Tensor, atol: float = 1e-4) -> bool:
+    return torch.allclose(ours, theirs, rtol=1e-3, atol=atol)

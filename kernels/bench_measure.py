@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -23,20 +23,25 @@ class Measurement:
 
     milliseconds  of processor time (CPU, the least of several runs) or elapsed time (GPU, the median)
     peak_mib      most memory that was allocated at a time, beyond the inputs
+    replayed      milliseconds as a CUDA graph, without the time of launching; None where not measured
     """
 
     milliseconds: float
     peak_mib: float
+    replayed: float | None = None
 
 
-def measure(contenders: Mapping[str, Work], device: str, repeats: int) -> dict[str, Measurement]:
+def measure(
+    contenders: Mapping[str, Work], device: str, repeats: int, replay: Collection[str] = ()
+) -> dict[str, Measurement]:
     """Every contender in turn, `repeats` times around, so that a disturbance meets all alike.
 
-    In its turn a quick one runs several times, as the caches are full of what the others left.
+    In its turn a quick one runs several times, as the caches are full of what the others left. On a GPU those
+    in `replay` are measured as a CUDA graph, too.
     """
     gc.collect()
     if device == "cuda":
-        return {name: _on_gpu(work) for name, work in contenders.items()}
+        return {name: _on_gpu(work, name in replay) for name, work in contenders.items()}
     peaks = {name: _cpu_peak_mib(work) for name, work in contenders.items()}  # warms up, too
     least = dict.fromkeys(contenders, math.inf)
     for _ in range(repeats):
@@ -70,8 +75,8 @@ def _cpu_peak_mib(work: Work) -> float:
     return peak / _MIB
 
 
-def _on_gpu(work: Work) -> Measurement:
-    from triton.testing import do_bench
+def _on_gpu(work: Work, replay: bool) -> Measurement:
+    from triton.testing import do_bench, do_bench_cudagraph
 
     work()
     torch.cuda.synchronize()
@@ -80,5 +85,9 @@ def _on_gpu(work: Work) -> Measurement:
     work()
     torch.cuda.synchronize()
     peak = torch.cuda.max_memory_allocated() - before
-    median: float = do_bench(work, warmup=25, rep=200, return_mode="median")  # pyright: ignore[reportAssignmentType]
-    return Measurement(median, peak / _MIB)
+    median: float = do_bench(work, warmup=25, rep=60, return_mode="median")  # pyright: ignore[reportAssignmentType]
+    replayed: float | None = None
+    if replay:
+        with torch.cuda.stream(torch.cuda.Stream()):
+            replayed = do_bench_cudagraph(work, return_mode="median")  # pyright: ignore[reportAssignmentType]
+    return Measurement(median, peak / _MIB, replayed)

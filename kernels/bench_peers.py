@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
@@ -16,7 +15,7 @@ from torch.nn import functional as F
 from .bench_measure import Work
 
 VQP = "vector_quantize_pytorch"
-_MOST_DISTANCES = 1 << 28
+_MOST_DISTANCES = {"cpu": 1 << 28, "cuda": 1 << 31}
 
 
 def has_vqp() -> bool:
@@ -33,6 +32,7 @@ def plain_and_compiled(name: str, function: Callable[..., object], *inputs: Tens
     """A formula in plain torch, and the same under torch.compile where a compiler is at hand."""
     contenders: dict[str, Work] = {name: lambda: function(*inputs)}
     if can_compile():
+        torch.compiler.reset()  # of one function it compiles eight shapes, and the next ones no more
         compiled = torch.compile(function, dynamic=False)
         contenders["compiled"] = lambda: compiled(*inputs)
     return contenders
@@ -87,12 +87,10 @@ def softmax_entropy(logits: Tensor) -> Tensor:
     return -(mean * mean.clamp(min=1e-20).log()).sum()
 
 
-def plain_fsq(latents: Tensor, levels: Sequence[int]) -> Tensor:
-    """Finite scalar quantization in the lines of its paper; ids in int64."""
-    sizes = torch.tensor(levels, device=latents.device)
+def plain_fsq(latents: Tensor, sizes: Tensor, basis: Tensor) -> Tensor:
+    """Finite scalar quantization in the lines of its paper, for levels (D,) and their places in an int64."""
     reach, offset = (sizes - 1) * 1.001 / 2, (sizes % 2 == 0) / 2
     steps = ((latents + (offset / reach).atanh()).tanh() * reach - offset).round()
-    basis = torch.tensor([math.prod(levels[:place]) for place in range(len(levels))], device=latents.device)
     return ((steps + sizes // 2).long() * basis).sum(dim=1)
 
 
@@ -126,7 +124,10 @@ def vqp_backward(latents: Tensor, name: str, **options: Any) -> dict[str, Work]:
 
 def _vqp_modules(modes: Sequence[str], latents: Tensor, name: str, **options: Any) -> dict[str, Any]:
     # Beyond so many distances a peer that holds all of them, several times, is left out.
-    if not has_vqp() or len(latents) * options.get("codebook_size", 1) >= _MOST_DISTANCES:
+    if (
+        not has_vqp()
+        or len(latents) * options.get("codebook_size", 1) >= _MOST_DISTANCES[latents.device.type]
+    ):
         return {}
     return {mode: vqp(name, **options).train(mode == "train").to(latents.device) for mode in modes}
 

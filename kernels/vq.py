@@ -60,12 +60,12 @@ def _check_inputs(latents: Tensor, codebook: Tensor, metric: str) -> None:
 @torch.library.custom_op("tokenzoo::nearest_code", mutates_args=())
 def nearest_op(latents: Tensor, codebook: Tensor, metric: str) -> Tensor:
     """The operator: (N, D) and (K, D) of one dtype -> (N,) int64."""
-    bias = _half_squares(codebook).neg_() if metric == "euclidean" else codebook.new_zeros(len(codebook))
     path = chosen_path(latents)
     if path == "triton":
         from .vq_triton import nearest_triton
 
-        return nearest_triton(latents, codebook, bias)
+        return nearest_triton(latents, codebook, metric == "euclidean")
+    bias = _half_squares(codebook).neg_() if metric == "euclidean" else codebook.new_zeros(len(codebook))
     num_codes = len(codebook)
     if num_codes % BLOCK_CODES:
         codebook, bias = _whole_blocks(codebook, bias)

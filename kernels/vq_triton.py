@@ -1,12 +1,13 @@
 """Nearest code in fused Triton: scores stay in registers, and no N x K matrix is written.
 
-With few features or few rows `_scan` computes every score in float32. Otherwise `_screen` finds candidates on
-the tensor cores, in half precision with an error that is bounded row by row, and decides between them in
-float32; a row that the bound leaves open is scanned. The online maximum is that of FlashAssign (arXiv
-2603.09229), which has neither the bound nor float32.
+Small searches compute every score in float32 (`_scan`). Large ones find candidates on the tensor cores, in
+half precision with an error that is bounded row by row, and decide between them in float32 (`_screen`); a row
+that the bound leaves open is scanned. The online maximum is that of FlashAssign (arXiv 2603.09229), which has
+neither the bound nor float32.
 """
 
-# pyright: reportCallIssue=false, reportArgumentType=false
+# pyright: reportCallIssue=false, reportArgumentType=false, reportOperatorIssue=false
+# pyright: reportAttributeAccessIssue=false
 # The types of Triton know neither the options of a launch nor what it makes of constants.
 
 from __future__ import annotations
@@ -18,15 +19,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# float32 is multiplied outside the tensor cores; up to this width that costs less than to screen and decide.
-SCREEN_ABOVE_DIM = 32
-# With fewer rows the screening leaves multiprocessors idle, where the scan shares out the codes instead.
-SCREEN_FROM_ROWS = 4096
+# Multiplications from which screening pays: below, its launches take longer than float32 outside the tensor
+# cores (H200). Up to 16 features count as 16, and finding the maximum as much again.
+SCREEN_FROM_WORK = 2_500_000_000
 # As fast as bfloat16, and three bits finer. Of Gaussian rows, against 16384 codes of 256 (1024) features, 1 %
 # (3 %) stay open; bfloat16 leaves 19 % (37 %). Powers of two fit vectors to its range.
 SCREEN_DTYPE = torch.float16
+# Of a score in the screening, the last bits hold its tile. More of them would cost more than they save.
+MOST_TILE_BITS = 14
 # Programs that fill an H100 or H200 (132 multiprocessors) twice.
 WANTED_PROGRAMS = 264
+# The bits of the lowest finite float32.
+LOWEST = tl.constexpr(0xFF7FFFFF - 2**32)
+# Above the keys of all scores.
+NO_KEY = tl.constexpr(2**63 - 1)
 
 
 @dataclass(frozen=True)
@@ -45,15 +51,22 @@ class Tiles:
 
 
 def scan_tiles(dim: int) -> Tiles:
-    return Tiles(rows=64, codes=64, width=min(padded(dim), 32), warps=4, stages=2)
+    width = min(padded(dim), 32)
+    return Tiles(rows=64, codes=128 if width == 16 else 64, width=width, warps=4, stages=2)
 
 
-def screen_tiles(dim: int) -> Tiles:
-    """Rows of up to 256 features are read once, before the codes stream by."""
+def screen_tiles(num_rows: int, dim: int) -> Tiles:
+    """Rows of up to 256 features are read once, before the codes stream by. The fastest of many (H200)."""
     width = padded(dim)
     if width > 256:
         return Tiles(rows=128, codes=128, width=64, warps=8, stages=4)
-    return Tiles(rows=128, codes=64 if width == 256 else 128, width=width, warps=8, stages=3)
+    if num_rows < WANTED_PROGRAMS * 64:
+        return Tiles(rows=32, codes=64, width=width, warps=4, stages=3)
+    if width > 128:
+        return Tiles(rows=256, codes=32, width=width, warps=8, stages=3)
+    if width > 64:
+        return Tiles(rows=256, codes=64, width=width, warps=8, stages=3)
+    return Tiles(rows=128, codes=32, width=width, warps=4, stages=4)
 
 
 def padded(dim: int) -> int:
@@ -61,111 +74,177 @@ def padded(dim: int) -> int:
     return max(16, triton.next_power_of_2(dim))
 
 
-def nearest_triton(latents: Tensor, codebook: Tensor, bias: Tensor) -> Tensor:
-    """Index of the largest z.e + bias, the lowest at ties; 0 for a latent that holds NaN.
+def nearest_triton(latents: Tensor, codebook: Tensor, euclidean: bool) -> Tensor:
+    """Index of the largest z.e - |e|^2 / 2, or z.e, the lowest at ties; 0 for a latent that holds NaN.
 
     latents   (N, D) float32
     codebook  (K, D) float32, K < 2**31
-    bias      (K,)   float32
     returns   (N,)   int64 in [0, K); nothing waits for the device
     """
-    latents, codebook, bias = latents.contiguous(), codebook.contiguous(), bias.contiguous()
+    latents, codebook = latents.contiguous(), codebook.contiguous()
     with torch.cuda.device_of(latents):
-        if len(latents) < SCREEN_FROM_ROWS or latents.shape[1] <= SCREEN_ABOVE_DIM:
+        bias = offsets(codebook) if euclidean else codebook.new_zeros(len(codebook))
+        if not screening_pays(len(latents), *codebook.shape):
             return scanned(latents, codebook, bias)
-        ids, settled = screened(latents, codebook, bias)
-        return torch.where(settled, ids, scanned(latents, codebook, bias, skip=settled))
+        keys, left = screened(latents, codebook, bias)
+        return scanned(latents, codebook, bias, keys, left)
 
 
-def scanned(latents: Tensor, codebook: Tensor, bias: Tensor, skip: Tensor | None = None) -> Tensor:
-    """Ids (N,) by float32 scores; without meaning for rows to `skip` (N,) bool.
-
-    Where there are few rows, programs share out the codes. They meet in one integer maximum a row, over the
-    score and, below it, the complement of the index: it comes out the same in any order.
-    """
-    (num_rows, dim), num_codes = latents.shape, len(codebook)
-    tiles = scan_tiles(dim)
-    blocks = busy = triton.cdiv(num_rows, tiles.rows)
-    order = count = None
-    if skip is not None:
-        order, count = skip.to(torch.uint8).argsort(stable=True), skip.logical_not().sum()
-        busy = triton.cdiv(blocks, 64)  # a guess, which sets the grid and nothing else
-    splits = min(triton.cdiv(WANTED_PROGRAMS, max(busy, 1)), triton.cdiv(num_codes, tiles.codes))
-    share = triton.cdiv(triton.cdiv(num_codes, splits), tiles.codes) * tiles.codes
-    keys = torch.full((num_rows,), torch.iinfo(torch.int64).min, device=latents.device)
-    if num_rows:
-        _scan[(blocks, splits)](
-            latents, codebook, bias, order, count, keys, num_rows, num_codes, share,
-            DIM=dim, ROWS=tiles.rows, CODES=tiles.codes, WIDTH=tiles.width,
-            num_warps=tiles.warps, num_stages=tiles.stages,
-        )  # fmt: skip
-    return keys.bitwise_not_().bitwise_and_(0xFFFFFFFF)
+def screening_pays(num_rows: int, num_codes: int, dim: int) -> bool:
+    work = num_rows * num_codes * (16 + padded(dim))
+    return work >= SCREEN_FROM_WORK and tile_bits(num_codes, screen_tiles(num_rows, dim)) <= MOST_TILE_BITS
 
 
-def screened(latents: Tensor, codebook: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Ids (N,), and whether each is proved (N,) bool.
+def tile_bits(num_codes: int, tiles: Tiles) -> int:
+    """How many bits number the tiles of codes."""
+    return (triton.cdiv(num_codes, tiles.codes) - 1).bit_length()
 
-    Two candidates, the best codes of two tiles, are kept and compared in float32. When the best score leads
-    all others by more than two errors (`score_errors`), none of them can be the nearest, nor tie with it.
-    """
-    num_rows, dim = latents.shape
-    tiles = screen_tiles(dim)
-    rows, codes = halved(latents), halved(codebook)
-    ids = torch.empty(num_rows, dtype=torch.int64, device=latents.device)
-    settled = torch.empty(num_rows, dtype=torch.bool, device=latents.device)
-    _screen[(triton.cdiv(num_rows, tiles.rows),)](
-        latents, codebook, bias, rows.values, rows.scales, codes.values, codes.scales,
-        score_errors(rows, codes, bias), ids, settled, num_rows, len(codebook),
-        DIM=dim, ROWS=tiles.rows, CODES=tiles.codes, WIDTH=tiles.width,
-        num_warps=tiles.warps, num_stages=tiles.stages,
-    )  # fmt: skip
-    return ids, settled
+
+def offsets(codebook: Tensor) -> Tensor:
+    """-|e|^2 / 2 of each code: (..., D) -> (...)."""
+    bias = codebook.new_empty(codebook.shape[:-1])
+    dim = codebook.shape[-1]
+    _offsets[(triton.cdiv(bias.numel(), 64),)](
+        codebook, bias, bias.numel(), DIM=dim, ROWS=64, WIDTH=min(padded(dim), 64)
+    )
+    return bias
 
 
 @dataclass(frozen=True, eq=False)
-class Halves:
-    """Vectors (M, D) as scales * values, and how much that leaves out.
+class OpenRows:
+    """Rows that are still to be searched: the first `count` of `rows`, in any order.
 
-    values   (M, D) half precision, each row scaled by a power of two to a largest size in [1, 2)
-    scales   (M,) float32
-    lengths  (M,) float32, of scales * values
-    rests    (M,) float32, lengths of vectors - scales * values
+    rows   (N,) int32
+    count  (1,) int32, on the device
+    """
+
+    rows: Tensor
+    count: Tensor
+
+
+def scanned(
+    latents: Tensor, codebook: Tensor, bias: Tensor, keys: Tensor | None = None, left: OpenRows | None = None
+) -> Tensor:
+    """Ids (N,) by float32 scores: of all rows, or of the open ones where the others have their keys (N,).
+
+    Where there are few rows, programs share out the codes. They meet in one integer minimum a row, its key:
+    the score, turned around, and the index below it, which comes out the same in any order.
+    """
+    (num_rows, dim), num_codes = latents.shape, len(codebook)
+    tiles = scan_tiles(dim)
+    blocks = triton.cdiv(num_rows, tiles.rows)
+    busy = triton.cdiv(blocks, 256) if left else blocks  # a guess, which sets the grid and nothing else
+    splits = min(triton.cdiv(WANTED_PROGRAMS, max(busy, 1)), triton.cdiv(num_codes, tiles.codes))
+    share = triton.cdiv(triton.cdiv(num_codes, splits), tiles.codes) * tiles.codes
+    if keys is None:
+        keys = torch.full((num_rows,), NO_KEY.value, device=latents.device)
+    if num_rows:
+        _scan[(blocks, splits)](
+            latents, codebook, bias, left and left.rows, left and left.count, keys,
+            num_rows, num_codes, share,
+            DIM=dim, ROWS=tiles.rows, CODES=tiles.codes, WIDTH=tiles.width,
+            num_warps=tiles.warps, num_stages=tiles.stages,
+        )  # fmt: skip
+    return keys.bitwise_and_(0xFFFFFFFF)
+
+
+def screened(latents: Tensor, codebook: Tensor, bias: Tensor) -> tuple[Tensor, OpenRows]:
+    """Keys (N,) of the rows whose id is proved; NO_KEY for the others, which are left open.
+
+    Each lane, a column of the tiles, keeps its best score; the best three are compared in float32. When the
+    best one leads all others by more than two errors (see `score_error`), none of them can be the nearest,
+    nor tie with it.
+    """
+    num_rows, dim = latents.shape
+    tiles = screen_tiles(num_rows, dim)
+    bits = tile_bits(len(codebook), tiles)
+    codes = halved(codebook[None], bias)
+    rows, scales, errors = halved_rows(latents, codes.extremes, bits)
+    keys = torch.empty(num_rows, dtype=torch.int64, device=latents.device)
+    left = OpenRows(torch.empty_like(keys, dtype=torch.int32), keys.new_zeros(1, dtype=torch.int32))
+    _screen[(triton.cdiv(num_rows, tiles.rows),)](
+        latents, codebook, bias, rows, scales, errors, codes.values, codes.scales,
+        keys, left.rows, left.count, num_rows, len(codebook),
+        DIM=dim, ROWS=tiles.rows, CODES=tiles.codes, WIDTH=tiles.width, BITS=bits,
+        num_warps=tiles.warps, num_stages=tiles.stages,
+    )  # fmt: skip
+    return keys, left
+
+
+@dataclass(frozen=True, eq=False)
+class HalfCodes:
+    """Codebooks (Q, K, D) as scales * values, and how much that leaves out.
+
+    values    (Q, K, D) half precision, each code scaled by a power of two to a largest size in [1, 2)
+    scales    (Q, K) float32
+    extremes  (Q, 3) float32, the greatest lengths of scales * values and of what they leave out, and the
+              greatest |bias|, of each codebook
     """
 
     values: Tensor
     scales: Tensor
-    lengths: Tensor
-    rests: Tensor
+    extremes: Tensor
 
 
-def halved(vectors: Tensor) -> Halves:
-    num_rows, dim = vectors.shape
-    halves = Halves(torch.empty_like(vectors, dtype=SCREEN_DTYPE), *vectors.new_empty(3, num_rows).unbind())
-    _halve[(triton.cdiv(num_rows, 64),)](
-        vectors, halves.values, halves.scales, halves.lengths, halves.rests, num_rows,
-        DIM=dim, ROWS=64, WIDTH=min(padded(dim), 64),
+def halved(codebooks: Tensor, bias: Tensor) -> HalfCodes:
+    """Half the bits of each code, (Q, K, D) with bias (Q, K)."""
+    depth, num_codes, dim = codebooks.shape
+    codes = HalfCodes(
+        torch.empty_like(codebooks, dtype=SCREEN_DTYPE),
+        codebooks.new_empty(depth, num_codes),
+        codebooks.new_zeros(depth, 3),
+    )
+    _halve[(triton.cdiv(num_codes, 64), depth)](
+        codebooks, bias, codes.values, codes.scales, codes.extremes, None, num_codes,
+        DIM=dim, ROWS=64, WIDTH=min(padded(dim), 64), BITS=0,
     )  # fmt: skip
-    return halves
+    return codes
 
 
-def score_errors(rows: Halves, codes: Halves, bias: Tensor) -> Tensor:
-    """How far the score s' of halves may lie from the score s: (N,), NaN or infinity for rows that hold them.
+def halved_rows(latents: Tensor, extremes: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Half the bits of each row (N, D), its scale and, over the scale, the error of its scores (N,)."""
+    num_rows, dim = latents.shape
+    values, (scales, errors) = torch.empty_like(latents, dtype=SCREEN_DTYPE), latents.new_empty(2, num_rows)
+    _halve[(triton.cdiv(num_rows, 64), 1)](
+        latents, None, values, scales, extremes, errors, num_rows,
+        DIM=dim, ROWS=64, WIDTH=min(padded(dim), 64), BITS=bits,
+    )  # fmt: skip
+    return values, scales, errors
+
+
+@triton.jit
+def score_error(length, rest, inverse, extremes, DIM: tl.constexpr, BITS: tl.constexpr):
+    """How far the score s' of halves may lie from the score s, both over the scale of the row (ROWS,).
 
     With z = z' + dz and e = e' + de, where z' and e' are the halves, and with C, dC and B the greatest |e'|,
-    |de| and |bias| of the codebook,
+    |de| and |bias| of the codebook, it is, NaN or infinity for rows that hold them,
 
-        |s - s'|  <=  |dz| (C + dC) + |z'| dC + (D + 2) 2**-22 (|z'| C + B)
+        |s - s'|  <=  |dz| (C + dC) + |z'| dC + ((D + 2) 2**-22 + 2**(BITS - 23)) (|z'| C + B) + 1e-36
 
-    The first terms are Cauchy-Schwarz on z.e - z'.e' = dz.e + z'.de. The last one is for the arithmetic.
+    The first terms are Cauchy-Schwarz on z.e - z'.e' = dz.e + z'.de. The next ones are for the arithmetic.
     Products of halves are exact in float32. To add 16 of them to a sum, tensor cores align the 17 terms and
     truncate each to 24 bits or more (Fasi et al., Numerical behavior of NVIDIA tensor cores, 2021): with the
-    rounding of the result less than 16 * 2**-22 |z'| C. Scale and bias round once more. A factor 1 + 2**-8
-    covers the rounding of the lengths and of this formula.
+    rounding of the result less than 16 * 2**-22 |z'| C. Scale and bias round once more, and the last bits go
+    to the number of the tile; 1e-36 is more than what all this does to numbers that are nearly zero. A
+    factor 1 + 2**-7 covers the rounding of the lengths and of this formula.
     """
-    length, rest, offset = codes.lengths.amax(), codes.rests.amax(), bias.abs().amax()
-    products = rows.rests * (length + rest) + rows.lengths * rest
-    arithmetic = (rows.values.shape[1] + 2) * 2.0**-22 * (rows.lengths * length + offset)
-    return (products + arithmetic) * (1 + 2.0**-8)
+    longest, most_left, offset = tl.load(extremes), tl.load(extremes + 1), tl.load(extremes + 2) * inverse
+    halving = rest * (longest + most_left) + length * most_left
+    arithmetic = ((DIM + 2) * 2.0**-22 + 2.0 ** (BITS - 23)) * (length * longest + offset)
+    return (halving + arithmetic) * (1 + 2.0**-7) + 1e-36
+
+
+@triton.jit
+def power_below(size):
+    """The greatest power of two up to each size; it and its inverse are normal numbers."""
+    exponent = size.to(tl.int32, bitcast=True) & 0x7F800000
+    return tl.minimum(tl.maximum(exponent, 27 << 23), 253 << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def inverse_of(power):
+    """1 / a power of two, by its bits, as a division may round."""
+    return ((254 << 23) - power.to(tl.int32, bitcast=True)).to(tl.float32, bitcast=True)
 
 
 @triton.jit
@@ -182,12 +261,74 @@ def products(left, rows, right, codes, DIM: tl.constexpr, WIDTH: tl.constexpr):
 
 
 @triton.jit
-def better(scores, start, best, best_code):
-    """Best score and code of each row so far (ROWS,), and now of the codes from `start` on (ROWS, CODES)."""
-    scores = tl.where(scores == scores, scores, float("-inf"))  # NaN never leads
-    score, code = tl.max(scores, axis=1, return_indices=True)
-    best_code = tl.where(score > best, start + code, best_code)  # a tie stays with the earlier code
-    return tl.maximum(best, score), best_code
+def overtake(scores, start, best, tile):
+    """The best score of each lane and the tile that it came from (ROWS, CODES), now with the tile at `start`.
+
+    A tie stays with the earlier tile, and NaN never leads. Lanes are compared once, in `winner`.
+    """
+    leads = scores > best
+    return tl.where(leads, scores, best), tl.where(leads, start, tile)
+
+
+@triton.jit
+def winner(best, tile, CODES: tl.constexpr):
+    """The best score of each row, and its code, the lowest at ties (ROWS,)."""
+    codes = tile + tl.arange(0, CODES)[None, :]
+    score = tl.max(best, axis=1)
+    return score, tl.min(tl.where(best == score[:, None], codes, 0x7FFFFFFF), axis=1)
+
+
+@triton.jit
+def overtake_roughly(scores, codes, num_codes, best, beaten, CODES: tl.constexpr, BITS: tl.constexpr):
+    """The best score of each lane, and the best of those it has beaten (ROWS, CODES), now with these codes.
+
+    The number of the tile takes the last bits of a score: there are no indices to carry along. Codes that do
+    not exist score as low as a number can.
+    """
+    real = (codes < num_codes)[None, :]
+    kept = tl.where(real, -1 << BITS, 0)
+    number = tl.where(real, codes[None, :] // CODES, LOWEST)
+    scores = ((scores.to(tl.int32, bitcast=True) & kept) | number).to(tl.float32, bitcast=True)
+    return tl.maximum(best, scores), tl.maximum(beaten, tl.minimum(best, scores))
+
+
+@triton.jit
+def take_winner(best, num_codes, CODES: tl.constexpr, BITS: tl.constexpr):
+    """The best score of all lanes and its code (ROWS,), and the scores without that lane."""
+    lanes = tl.arange(0, CODES)[None, :]
+    score = tl.max(best, axis=1)
+    lane = tl.min(tl.where(best == score[:, None], lanes, CODES - 1), axis=1)
+    code = (score.to(tl.int32, bitcast=True) & ((1 << BITS) - 1)) * CODES + lane
+    # Where none is left, or all is NaN, any code will do.
+    code = tl.minimum(code, num_codes - 1)
+    return score, code, tl.where(lanes == lane[:, None], float("-inf"), best)
+
+
+@triton.jit
+def nearer(score, code, other_score, other_code):
+    """The better of two scores, at a tie that of the lower code (ROWS,)."""
+    swap = (other_score > score) | ((other_score == score) & (other_code < code))
+    return tl.where(swap, other_score, score), tl.where(swap, other_code, code)
+
+
+@triton.jit
+def key_of(score, code):
+    """Integers that the best score has least, and at ties the lowest code (ROWS,)."""
+    bits = score.to(tl.int32, bitcast=True)
+    bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # those of negative numbers count backwards
+    return ((~bits).to(tl.int64) << 32) | code.to(tl.int64)
+
+
+@triton.jit
+def _offsets(codebook, bias, num_codes, DIM: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+    codes = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    total = tl.zeros((ROWS,), tl.float32)
+    for start in range(0, DIM, WIDTH):
+        at = start + tl.arange(0, WIDTH)
+        inside = (codes < num_codes)[:, None] & (at < DIM)[None, :]
+        code = tl.load(codebook + codes[:, None] * DIM + at[None, :], inside, 0.0)
+        total += tl.sum(code * code, axis=1)
+    tl.store(bias + codes, -0.5 * total, codes < num_codes)
 
 
 @triton.jit
@@ -204,41 +345,37 @@ def _scan(
     # What lies past the end reads the last row or code: no load needs a mask, store and bias leave it out.
     rows = tl.minimum(places, num_rows - 1).to(tl.int64)
     if order is not None:
-        rows = tl.load(order + rows)
-    best = tl.full((ROWS,), float("-inf"), tl.float32)
-    best_code = tl.zeros((ROWS,), tl.int32)
+        rows = tl.load(order + rows, places < limit, 0).to(tl.int64)
+    best = tl.full((ROWS, CODES), float("-inf"), tl.float32)
+    tile = tl.zeros((ROWS, CODES), tl.int32)
     first = tl.program_id(1) * share
     for start in range(first, tl.minimum(first + share, num_codes), CODES):
         codes = start + tl.arange(0, CODES)
         near = tl.minimum(codes, num_codes - 1).to(tl.int64)
         scores = products(latents, rows, codebook, near, DIM, WIDTH)
         scores += tl.load(bias + codes, codes < num_codes, float("-inf"))[None, :]
-        best, best_code = better(scores, start, best, best_code)
-    # Bits of floats in the order of integers: those of negative numbers count backwards.
-    bits = best.to(tl.int32, bitcast=True)
-    bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    key = (bits.to(tl.int64) << 32) | (0xFFFFFFFF - best_code.to(tl.int64))
-    tl.atomic_max(keys + rows, key, places < limit, sem="relaxed")
+        best, tile = overtake(scores, start, best, tile)
+    score, code = winner(best, tile, CODES)
+    tl.atomic_min(keys + rows, key_of(score, code), places < limit, sem="relaxed")
 
 
 @triton.jit
 def _halve(
-    vectors, values, scales, lengths, rests, num_rows,
-    DIM: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+    vectors, bias, values, scales, extremes, errors, num_rows,
+    DIM: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr,
 ):  # fmt: skip
-    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    real = rows < num_rows
+    group = tl.program_id(1).to(tl.int64)
+    places = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    real = places < num_rows
+    rows = group * num_rows + places
     largest = tl.zeros((ROWS,), tl.float32)
     for start in range(0, DIM, WIDTH):
         at = start + tl.arange(0, WIDTH)
         inside = real[:, None] & (at < DIM)[None, :]
         vector = tl.load(vectors + rows[:, None] * DIM + at[None, :], inside, 0.0)
         largest = tl.maximum(largest, tl.max(tl.abs(vector), axis=1))
-    # A power of two and its inverse by their bits, as a division would round. Both stay normal numbers.
-    exponent = largest.to(tl.int32, bitcast=True) & 0x7F800000
-    exponent = tl.minimum(tl.maximum(exponent, 27 << 23), 253 << 23)
-    scale = exponent.to(tl.float32, bitcast=True)
-    inverse = ((254 << 23) - exponent).to(tl.float32, bitcast=True)
+    scale = power_below(largest)
+    inverse = inverse_of(scale)
     length = tl.zeros((ROWS,), tl.float32)
     rest = tl.zeros((ROWS,), tl.float32)
     for start in range(0, DIM, WIDTH):
@@ -250,43 +387,53 @@ def _halve(
         kept = half.to(tl.float32)
         length += tl.sum(kept * kept, axis=1)
         rest += tl.sum((vector - kept) * (vector - kept), axis=1)
+    length, rest = tl.sqrt(length), tl.sqrt(rest)
     tl.store(scales + rows, scale, real)
-    tl.store(lengths + rows, tl.sqrt(length) * scale, real)
-    tl.store(rests + rows, tl.sqrt(rest) * scale, real)
+    if errors is None:
+        # As integers, sizes have the order of floats, and NaN is above them all.
+        at = extremes.to(tl.pointer_type(tl.int32), bitcast=True) + group * 3
+        tl.atomic_max(at, _largest_bits(length * scale), sem="relaxed")
+        tl.atomic_max(at + 1, _largest_bits(rest * scale), sem="relaxed")
+        tl.atomic_max(at + 2, _largest_bits(tl.load(bias + rows, real, 0.0)), sem="relaxed")
+    else:
+        tl.store(errors + rows, score_error(length, rest, inverse, extremes, DIM, BITS), real)
+
+
+@triton.jit
+def _largest_bits(numbers):
+    return tl.max(numbers.to(tl.int32, bitcast=True) & 0x7FFFFFFF, axis=0)
 
 
 @triton.jit
 def _screen(
-    latents, codebook, bias, half_rows, row_scales, half_codes, code_scales, errors, ids, settled,
-    num_rows, num_codes, DIM: tl.constexpr, ROWS: tl.constexpr, CODES: tl.constexpr, WIDTH: tl.constexpr,
+    latents, codebook, bias, half_rows, row_scales, errors, half_codes, code_scales,
+    keys, open_rows, num_open, num_rows, num_codes,
+    DIM: tl.constexpr, ROWS: tl.constexpr, CODES: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr,
 ):  # fmt: skip
     places = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     rows = tl.minimum(places, num_rows - 1).to(tl.int64)
-    scale = tl.load(row_scales + rows)[:, None]
-    best = tl.full((ROWS,), float("-inf"), tl.float32)
-    second, others = best, best
-    best_code = tl.zeros((ROWS,), tl.int32)
-    second_code = best_code
+    # Scores are compared over the scale of their row, a power of two: that rounds nothing.
+    inverse = inverse_of(tl.load(row_scales + rows))[:, None]
+    best = tl.full((ROWS, CODES), float("-inf"), tl.float32)
+    beaten = best
     for start in range(0, num_codes, CODES):
         codes = start + tl.arange(0, CODES)
         near = tl.minimum(codes, num_codes - 1)
         scores = products(half_rows, rows, half_codes, near.to(tl.int64), DIM, WIDTH)
-        scores *= scale * tl.load(code_scales + near)[None, :]
-        scores += tl.load(bias + codes, codes < num_codes, float("-inf"))[None, :]
-        scores = tl.where(scores == scores, scores, float("-inf"))
-        score, code = tl.max(scores, axis=1, return_indices=True)
-        code += start
-        beside = tl.max(tl.where(codes[None, :] == code[:, None], float("-inf"), scores), axis=1)
-        others = tl.maximum(tl.maximum(others, beside), tl.minimum(second, score))
-        second_code = tl.where(score > best, best_code, tl.where(score > second, code, second_code))
-        second = tl.where(score > best, best, tl.maximum(second, score))
-        best_code = tl.where(score > best, code, best_code)
-        best = tl.maximum(best, score)
-    exact = _score(latents, rows, codebook, bias, best_code, DIM)
-    rival = _score(latents, rows, codebook, bias, second_code, DIM)
-    swap = (rival > exact) | ((rival == exact) & (second_code < best_code))
-    tl.store(ids + rows, tl.where(swap, second_code, best_code).to(tl.int64), places < num_rows)
-    tl.store(settled + rows, best - others > 2 * tl.load(errors + rows), places < num_rows)
+        scores = scores * tl.load(code_scales + near)[None, :] + tl.load(bias + near)[None, :] * inverse
+        best, beaten = overtake_roughly(scores, codes, num_codes, best, beaten, CODES, BITS)
+    rough, first, best = take_winner(best, num_codes, CODES, BITS)
+    _, second, best = take_winner(best, num_codes, CODES, BITS)
+    _, third, best = take_winner(best, num_codes, CODES, BITS)
+    lead = rough - tl.max(tl.maximum(best, beaten), axis=1)
+    score = _score(latents, rows, codebook, bias, first, DIM)
+    score, code = nearer(score, first, _score(latents, rows, codebook, bias, second, DIM), second)
+    score, code = nearer(score, code, _score(latents, rows, codebook, bias, third, DIM), third)
+    settled = lead > 2 * tl.load(errors + rows)
+    tl.store(keys + rows, tl.where(settled, key_of(score, code), NO_KEY), places < num_rows)
+    left = ~settled & (places < num_rows)
+    slots = tl.atomic_add(num_open + places * 0, 1, left, sem="relaxed")
+    tl.store(open_rows + slots, rows.to(tl.int32), left)
 
 
 @triton.jit

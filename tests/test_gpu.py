@@ -44,6 +44,10 @@ def clustered(rows: int, codebook: Tensor, seed: int = 2) -> Tensor:
         (1, 1, 7),
         (130, 16_384, 12),
         (5000, 1000, 32),
+        (20_000, 1000, 8),
+        (20_000, 2000, 48),
+        (20_000, 1000, 128),
+        (20_000, 999, 256),
         (5000, 1000, 64),
         (5001, 4096, 100),
         (5000, 999, 256),
@@ -58,17 +62,26 @@ def test_nearest_agrees_with_float64(
     monkeypatch.setattr(vq_triton, "SCREEN_DTYPE", dtype)
     codebook = normal(codes, dim, seed=1).cuda()
     for latents in (normal(rows, dim).cuda(), clustered(rows, codebook)):
-        for search in (nearest_code, lambda z, c: vq_triton.scanned(z, c, euclidean(c))):
-            assert score_gap(latents, codebook, search(latents, codebook)) <= 1e-6
+        bias = euclidean(codebook)
+        keys, left = vq_triton.screened(latents, codebook, bias)
+        for ids in (
+            nearest_code(latents, codebook),
+            vq_triton.scanned(latents, codebook, bias),
+            vq_triton.scanned(latents, codebook, bias, keys, left),
+        ):
+            assert score_gap(latents, codebook, ids) <= 1e-6
 
 
-@pytest.mark.parametrize("dim", [64, 256, 1024])
+@pytest.mark.parametrize("dim", [8, 64, 256, 1024])
 def test_screening_settles_nearly_all_rows_and_keeps_its_bound(dim: int) -> None:
     from tokenzoo.kernels import vq_triton
 
     latents, codebook = normal(8192, dim).cuda(), normal(8192, dim, seed=1).cuda()
-    ids, settled = vq_triton.screened(latents, codebook, euclidean(codebook))
+    keys, left = vq_triton.screened(latents, codebook, euclidean(codebook))
+    settled = keys != vq_triton.NO_KEY.value
     assert settled.float().mean() > 0.95
+    assert left.rows[: left.count].sort().values.tolist() == settled.logical_not().nonzero()[:, 0].tolist()
+    ids = keys & 0xFFFFFFFF
     assert score_gap(latents[settled], codebook, ids[settled]) <= 1e-6
 
 

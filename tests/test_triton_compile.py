@@ -79,16 +79,16 @@ def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Compiled]:
     return kernels
 
 
-def check(kernels: list[Compiled], *names: str) -> None:
+def check(kernels: list[Compiled], *names: str, spilled: int = 64) -> None:
     assert {kernel.name for kernel in kernels} == set(names)
     for kernel in kernels:
         assert ".target sm_90a" in kernel.ptx
         assert kernel.shared <= SHARED_BYTES
-        assert kernel.stack <= 64, f"{kernel.name} spills {kernel.stack} bytes of registers"
+        assert kernel.stack <= spilled, f"{kernel.name} spills {kernel.stack} bytes of registers"
         assert not re.search(r"\b(atom|red)\.\S*\.b?f(16|32|64)", kernel.ptx), (
             "atomics on floats have no order"
         )
-        if kernel.name != "_screen":
+        if kernel.name not in ("_screen", "_walk"):
             assert "mma" not in kernel.ptx, "tensor cores do not multiply in float32"
 
 
@@ -98,8 +98,10 @@ def test_screening(
     dim: int, dtype: torch.dtype, compiled: list[Compiled], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vq_triton, "SCREEN_DTYPE", dtype)
-    vq_triton.screened(torch.zeros(256, dim), torch.zeros(300, dim), torch.zeros(300))
-    check(compiled, "_halve", "_screen")
+    for rows in (256, 1 << 15):
+        vq_triton.screened(torch.zeros(rows, dim), torch.zeros(300, dim), torch.zeros(300))
+    # Of rows that are read in parts, the tiles that were fastest on an H200 do not fit in registers.
+    check(compiled, "_halve", "_screen", spilled=400 if dim > 256 else 64)
     kind = "bf16" if dtype == torch.bfloat16 else "f16"
     assert re.search(rf"wgmma\.mma_async\S*\.f32\.{kind}\.{kind}", compiled[-1].ptx)
 
@@ -110,9 +112,11 @@ def test_screening(
 def test_scan(rows: int, codes: int, dim: int, compiled: list[Compiled]) -> None:
     inputs = torch.zeros(rows, dim), torch.zeros(codes, dim), torch.zeros(codes)
     vq_triton.scanned(*inputs)
-    vq_triton.scanned(*inputs, skip=torch.zeros(rows, dtype=torch.bool))
+    keys = torch.zeros(rows, dtype=torch.int64)
+    left = vq_triton.OpenRows(torch.zeros(rows, dtype=torch.int32), torch.zeros(1, dtype=torch.int32))
+    vq_triton.scanned(*inputs, keys, left)
     check(compiled, "_scan")
-    assert all(re.search(r"\b(atom|red)\.\S*\.max\.s64", kernel.ptx) for kernel in compiled)
+    assert all(re.search(r"\b(atom|red)\.\S*\.min\.s64", kernel.ptx) for kernel in compiled)
 
 
 @pytest.mark.parametrize(
@@ -126,13 +130,13 @@ def test_scan(rows: int, codes: int, dim: int, compiled: list[Compiled]) -> None
 )
 def test_residual(rows: int, codes: int, dim: int, compiled: list[Compiled]) -> None:
     residual_triton(torch.zeros(rows, dim), torch.zeros(8, codes, dim), torch.full((rows,), 8))
-    check(compiled, "_walk")
+    check(compiled, "_offsets", "_halve", "_walk")
 
 
 @pytest.mark.parametrize("dim", [1, 8, 100, 256])
 def test_statistics(dim: int, compiled: list[Compiled]) -> None:
     statistics_triton(torch.zeros(100, dim), torch.zeros(100, dtype=torch.int64), 8)
-    check(compiled, "_sum_segments")
+    check(compiled, "_survey", "_add", "_finish")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +156,8 @@ def test_scalar(launch: Callable[[Tensor], object], name: str, compiled: list[Co
 
 def test_tiles_are_what_a_product_takes() -> None:
     for dim in range(1, 2049):
-        choices = [vq_triton.scan_tiles(dim), vq_triton.screen_tiles(dim)]
+        choices = [vq_triton.scan_tiles(dim), *(vq_triton.screen_tiles(rows, dim) for rows in (1, 1 << 20))]
+        assert choices[1].width == choices[2].width
         if dim <= FUSED_UP_TO_DIM:
             choices += [residual_tiles(rows, dim) for rows in (1, 100_000)]
             assert choices[-1].width == choices[-2].width >= dim

@@ -47,10 +47,18 @@ def both_ways(latents: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     from tokenzoo.kernels import vq_triton
 
     bias = euclidean(codebook)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vq_triton, "SCREEN_FROM_ROWS", 0)
-        patch.setattr(vq_triton, "SCREEN_ABOVE_DIM", 0)
-        return vq_triton.scanned(latents, codebook, bias), vq_triton.nearest_triton(latents, codebook, bias)
+    keys, left = vq_triton.screened(latents, codebook, bias)
+    return vq_triton.scanned(latents, codebook, bias), vq_triton.scanned(latents, codebook, bias, keys, left)
+
+
+def screened(latents: Tensor, codebook: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Ids, and whether the screening settled them."""
+    from tokenzoo.kernels import vq_triton
+
+    keys, left = vq_triton.screened(latents, codebook, bias)
+    settled = keys != vq_triton.NO_KEY.value
+    assert left.rows[: left.count].sort().values.tolist() == settled.logical_not().nonzero()[:, 0].tolist()
+    return keys & 0xFFFFFFFF, settled
 
 
 class TestNearest:
@@ -75,8 +83,8 @@ class TestNearest:
 
     @pytest.mark.parametrize("dim", [5, 40])
     def test_ties_go_to_the_lowest_index(self, dim: int) -> None:
-        """Each code three times, far apart: the screening can settle no row."""
-        latents, codebook = lattice(150, dim), lattice(70, dim, seed=1).repeat(3, 1)
+        """Each code four times, far apart: the screening can settle no row."""
+        latents, codebook = lattice(150, dim), lattice(70, dim, seed=1).repeat(4, 1)
         expected = (latents @ codebook.T + euclidean(codebook)).argmax(dim=1)
         for ids in both_ways(latents, codebook):
             assert torch.equal(ids, expected)
@@ -84,37 +92,36 @@ class TestNearest:
             assert ids.tolist() == [0, 0, 0]
 
     def test_candidates_are_decided_in_float32(self) -> None:
-        """Pairs of codes in two tiles, nearer to each other than half precision sees."""
-        from tokenzoo.kernels import vq_triton
-
-        codebook = normal(128, 64).repeat(2, 1)
-        ids, settled = vq_triton.screened(codebook[128:] * 1.1, codebook, euclidean(codebook))
-        assert settled.all() and ids.tolist() == list(range(128))
-        codebook[128:] += 3e-3 * normal(128, 64, seed=1)
-        ids, settled = vq_triton.screened(codebook, codebook, euclidean(codebook))
-        assert settled.all() and ids.tolist() == list(range(256))
+        """Pairs of codes nearer to each other than half precision sees; in one lane they stay open."""
+        codebook = normal(100, 64).repeat(2, 1)
+        ids, settled = screened(codebook[100:] * 1.1, codebook, euclidean(codebook))
+        assert settled.all() and ids.tolist() == list(range(100))
+        codebook[100:] += 3e-3 * normal(100, 64, seed=1)
+        ids, settled = screened(codebook, codebook, euclidean(codebook))
+        assert settled.all() and ids.tolist() == list(range(200))
+        codebook = normal(64, 64).repeat(2, 1)
+        assert not screened(codebook, codebook, euclidean(codebook))[1].any()
 
     def test_a_tie_that_half_precision_takes_for_a_lead(self) -> None:
         """Both codes sum to 2 + 2**-12, their halves to 2 and to 2 + 2**-11."""
-        from tokenzoo.kernels import vq_triton
-
         codebook = torch.zeros(300, 16)
         codebook[3, :2] = torch.tensor([1, 1 + 2**-12])
         codebook[200, :2] = torch.tensor([1 + 3 * 2**-12, 1 - 2**-11])
-        ids, settled = vq_triton.screened(torch.ones(1, 16), codebook, torch.zeros(300))
+        ids, settled = screened(torch.ones(1, 16), codebook, torch.zeros(300))
         assert settled.item() and ids.item() == 3
 
     def test_crowded_codes_leave_rows_open(self) -> None:
-        """More codes than two are nearer to each other than half precision sees, in one tile or in three."""
+        """More codes than three are nearer to each other than half precision sees, in one tile or in four."""
         codebook = normal(1, 64) + 3e-3 * normal(300, 64, seed=1)
         latents = codebook + 1e-4 * normal(300, 64, seed=2)
         for ids in both_ways(latents, codebook):
             assert score_gap(latents, codebook, ids) <= 1e-6
         first = normal(100, 64, seed=3)
-        triples = torch.cat([first, normal(30, 64, seed=4), first, first])
-        triples += 3e-3 * normal(330, 64, seed=5)
-        for ids in both_ways(triples, triples):
-            assert ids.tolist() == list(range(330))
+        fours = torch.cat([first, normal(30, 64, seed=4), first, first, normal(20, 64, seed=6), first])
+        fours += 3e-3 * normal(450, 64, seed=5)
+        assert not screened(fours, fours, euclidean(fours))[1].all()
+        for ids in both_ways(fours, fours):
+            assert ids.tolist() == list(range(450))
 
     def test_rows_with_nan_get_zero(self) -> None:
         latents = normal(40, 48)
@@ -146,12 +153,13 @@ class TestNearest:
         latents, codebook = normal(60, 50), normal(80, 50, seed=1)
         latents *= 10 ** (6 * normal(60, 50, seed=2))
         codebook *= 10 ** (3 * normal(80, 1, seed=3))
-        rows, codes = vq_triton.halved(latents), vq_triton.halved(codebook)
-        assert rows.values.dtype == getattr(torch, dtype) and rows.values.abs().amax(dim=1).ge(1).all()
-        halves = [half.values.double() * half.scales[:, None].double() for half in (rows, codes)]
-        wrong = (latents.double() @ codebook.double().T - halves[0] @ halves[1].T).abs().amax(dim=1)
-        assert wrong.gt(0).all()
-        assert (wrong <= vq_triton.score_errors(rows, codes, euclidean(codebook))).all()
+        codes = vq_triton.halved(codebook[None], euclidean(codebook)[None])
+        values, scales, errors = vq_triton.halved_rows(latents, codes.extremes, bits=0)
+        assert values.dtype == getattr(torch, dtype) and values.abs().amax(dim=1).ge(1).all()
+        halves = codes.values[0].double() * codes.scales[0, :, None].double()
+        wrong = latents.double() @ codebook.double().T - values.double() * scales[:, None].double() @ halves.T
+        assert wrong.abs().amax(dim=1).gt(0).all()
+        assert (wrong.abs().amax(dim=1) <= errors * scales).all()
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_through_the_public_face(self, dtype: torch.dtype) -> None:
@@ -164,23 +172,25 @@ class TestNearest:
         with using("triton"):
             assert nearest_code(torch.zeros(0, 8), torch.zeros(4, 8)).shape == (0,)
 
-    def test_the_shape_decides_the_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_work_decides_the_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from tokenzoo.kernels import vq_triton
 
-        screened = vq_triton.screened
         shapes = []
 
-        def recorded(latents: Tensor, codebook: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        def recorded(latents: Tensor, codebook: Tensor, bias: Tensor) -> tuple[Tensor, vq_triton.OpenRows]:
             shapes.append(tuple(latents.shape))
-            return screened(latents, codebook, bias)
+            return screened_before(latents, codebook, bias)
 
+        screened_before = vq_triton.screened
         monkeypatch.setattr(vq_triton, "screened", recorded)
-        monkeypatch.setattr(vq_triton, "SCREEN_FROM_ROWS", 200)
-        for rows, dim in [(199, 33), (200, 32), (200, 33)]:
+        monkeypatch.setattr(vq_triton, "SCREEN_FROM_WORK", 200 * 50 * 48)
+        for rows, dim in [(199, 20), (200, 16), (200, 20)]:
             latents, codebook = normal(rows, dim), normal(50, dim, seed=1)
-            ids = vq_triton.nearest_triton(latents, codebook, euclidean(codebook))
-            assert score_gap(latents, codebook, ids) <= 1e-6
-        assert shapes == [(200, 33)]
+            with using("triton"):
+                assert score_gap(latents, codebook, nearest_code(latents, codebook)) <= 1e-6
+        assert shapes == [(200, 20)]
+        assert vq_triton.screening_pays(1 << 16, 32 << 14, 32)  # tiles are numbered by 14 bits
+        assert not vq_triton.screening_pays(1 << 16, (32 << 14) + 1, 32)
 
 
 class TestResidual:
@@ -242,17 +252,28 @@ class TestStatistics:
         assert torch.equal(found.counts, expected.counts)
         torch.testing.assert_close(found.sums, expected.sums, rtol=1e-5, atol=1e-5)
 
-    def test_a_hot_code_is_shared_out(self) -> None:
-        """Whole numbers: the sum is exact in any order, if every row is added once."""
-        from tokenzoo.kernels.statistics_triton import PIECE_ROWS
-
-        rows = 3 * PIECE_ROWS + 5
-        latents = lattice(rows, 3)
-        ids = torch.where(torch.arange(rows) % 100 == 7, 0, 2)
+    @pytest.mark.parametrize("scale", [1e-44, 1e-30, 1.0, 1e30])
+    def test_sums_of_any_size_are_those_of_float64(self, scale: float) -> None:
+        """Rounded to float32 once, at the end; the order of the rows does not show."""
+        latents = scale * normal(3000, 5)
+        ids = torch.where(torch.arange(3000) % 100 == 7, 0, 2)
         with using("triton"):
             found = code_statistics(latents, ids, 4)
-        assert torch.equal(found.sums, code_statistics(latents, ids, 4).sums)
-        assert found.counts.tolist() == [8, 0, rows - 8, 0]
+            turned = code_statistics(latents.flip(0), ids.flip(0), 4)
+        exact = code_statistics(latents.double(), ids, 4)
+        torch.testing.assert_close(found.sums, exact.sums.float(), rtol=2e-7, atol=1e-12 * scale)
+        assert torch.equal(found.sums, turned.sums)
+        assert found.counts.tolist() == [30, 0, 2970, 0]
+
+    def test_infinity_and_nan_stay_with_their_code(self) -> None:
+        latents = torch.ones(6, 3)
+        latents[0, 0], latents[1, 1], latents[2, 2] = torch.inf, -torch.inf, torch.nan
+        latents[3, 0] = -torch.inf
+        ids = torch.tensor([0, 0, 1, 1, 2, 2])
+        with using("triton"):
+            found = code_statistics(latents, ids, 3)
+        expected = [[torch.inf, -torch.inf, 2], [-torch.inf, 2, torch.nan], [2, 2, 2]]
+        torch.testing.assert_close(found.sums, torch.tensor(expected), rtol=0, atol=0, equal_nan=True)
 
     def test_an_id_beyond_the_codebook_fails(self) -> None:
         with using("triton"), pytest.raises((IndexError, RuntimeError)):
