@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .precision import full_products, register_in_float32, without_autocast, working_dtype
-from .vq import nearest_op
+from .vq import nearest
 
 # Logits in a tile. On a CPU they stay in cache from one pass to the next (1 MiB in float32); elsewhere what
 # counts is how often a kernel is launched.
@@ -75,7 +75,7 @@ def index_backpropagation_op(
 
     Without a temperature the last two are empty.
     """
-    ids = nearest_op(latents, codebook, "dot")
+    ids = nearest(latents, codebook, "dot")
     if temperature is None:
         return codebook[ids], ids, latents.new_empty(0), latents.new_empty(0)
     entropies = latents.new_empty(len(latents))

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from .paths import chosen_path
 from .precision import register_in_float32, without_autocast, working_dtype
-from .vq import nearest_op
+from .recording import is_recorded
+from .vq import nearest
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +63,9 @@ def residual_codes(
     with without_autocast(latents.device):
         flat = latents.reshape(-1, latents.shape[-1]).to(dtype)
         kept = None if stages is None else stages.reshape(-1)
-        quantized, ids, errors = residual_op(
-            flat, [codebook.detach().to(dtype) for codebook in codebooks], kept
-        )
+        walk = residual_op if is_recorded(flat, *codebooks) else _residual
+        codes = [codebook.detach().to(dtype) for codebook in codebooks]
+        quantized, ids, errors = walk(flat, codes, kept)
     return ResidualCodes(
         ids.reshape(*rows, num_stages), quantized.reshape(latents.shape), errors.reshape(*rows, num_stages)
     )
@@ -98,11 +99,10 @@ def _check_inputs(latents: Tensor, codebooks: list[Tensor], stages: Tensor | Non
 Walk = tuple[Tensor, Tensor, Tensor]
 
 
-@torch.library.custom_op("tokenzoo::residual_codes", mutates_args=())
-def residual_op(
+def _residual(
     latents: Tensor, codebooks: Sequence[Tensor], stages: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The operator: (N, D) and Q of (K, D) of one dtype, (N,) int64 or None -> a Walk."""
+    """What the operator does: (N, D) and Q of (K, D) of one dtype, (N,) int64 or None -> a Walk."""
     if chosen_path(latents) == "triton":
         from .residual_triton import residual_triton
 
@@ -110,6 +110,9 @@ def residual_op(
             stages = latents.new_full((len(latents),), len(codebooks), dtype=torch.int64)
         return residual_triton(latents, torch.stack(list(codebooks)), stages)
     return residual_torch(latents, codebooks, stages)
+
+
+residual_op = torch.library.custom_op("tokenzoo::residual_codes", mutates_args=())(_residual)
 
 
 @residual_op.register_fake
@@ -126,7 +129,7 @@ def residual_torch(latents: Tensor, codebooks: Sequence[Tensor] | Tensor, stages
     errors = latents.new_empty(per_stage)
     residual, quantized = latents, latents.new_zeros(latents.shape)
     for stage, codebook in enumerate(codebooks):
-        found = nearest_op(residual, codebook, "euclidean")
+        found = nearest(residual, codebook, "euclidean")
         # On the CPU index_select is several times faster than codebook[found].
         codes = codebook.index_select(0, found)
         if stages is not None:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from .paths import chosen_path
 from .precision import register_in_float32, without_autocast, working_dtype
+from .recording import is_recorded
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,8 @@ def code_statistics(
         raise ValueError(f"num_codes={num_codes}: expected at least 1")
     with torch.no_grad(), without_autocast(latents.device):
         flat = latents.reshape(-1, latents.shape[-1]).to(working_dtype(latents))
-        return CodeStatistics(*statistics_op(flat, ids.reshape(-1), num_codes, deterministic))
+        count = statistics_op if is_recorded(flat, ids) else _statistics
+        return CodeStatistics(*count(flat, ids.reshape(-1), num_codes, deterministic))
 
 
 def code_counts(ids: Tensor, num_codes: int) -> Tensor:
@@ -61,9 +63,8 @@ def code_counts(ids: Tensor, num_codes: int) -> Tensor:
     return bins.new_zeros(num_codes + 1).index_add_(0, bins, torch.ones_like(bins))[:num_codes]
 
 
-@torch.library.custom_op("tokenzoo::code_statistics", mutates_args=())
-def statistics_op(latents: Tensor, ids: Tensor, num_codes: int, deterministic: bool) -> tuple[Tensor, Tensor]:
-    """The operator: (N, D) float and (N,) int64 -> counts (K,), sums (K, D) of the dtype of the latents."""
+def _statistics(latents: Tensor, ids: Tensor, num_codes: int, deterministic: bool) -> tuple[Tensor, Tensor]:
+    """What the operator does: (N, D) float and (N,) int64 -> counts (K,), sums (K, D) in its dtype."""
     path = chosen_path(latents)
     if path == "triton":
         from .statistics_triton import statistics_triton
@@ -78,6 +79,9 @@ def statistics_op(latents: Tensor, ids: Tensor, num_codes: int, deterministic: b
     else:
         sums = sums_torch(latents, ids, num_codes)
     return code_counts(ids, num_codes).to(latents.dtype), sums
+
+
+statistics_op = torch.library.custom_op("tokenzoo::code_statistics", mutates_args=())(_statistics)
 
 
 @statistics_op.register_fake

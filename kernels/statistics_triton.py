@@ -37,9 +37,8 @@ def statistics_triton(latents: Tensor, ids: Tensor, num_codes: int) -> tuple[Ten
     with torch.cuda.device_of(latents):
         if num_rows:
             _survey[(blocks,)](latents, ids, state, num_rows, num_codes, **tile)
-            torch._assert_async(
-                state[1], f"an id of {num_codes} or more, where {num_codes} codes are counted"
-            )
+            message = f"an id of {num_codes} or more, where {num_codes} codes are counted"
+            torch._assert_async(state[1], message)  # pyright: ignore[reportPrivateImportUsage]
             _add[(blocks,)](latents, ids, state, steps, sums, num_rows, num_codes, bits, **tile)
         _finish[(triton.cdiv(num_codes, tile["ROWS"]),)](steps, sums, counts, state, num_codes, bits, **tile)
     return counts, sums

@@ -10,6 +10,7 @@ from torch import Tensor
 from . import certified
 from .paths import chosen_path
 from .precision import full_products, register_in_float32, without_autocast, working_dtype
+from .recording import is_recorded
 
 Metric = Literal["euclidean", "dot"]
 
@@ -39,7 +40,9 @@ def nearest_code(latents: Tensor, codebook: Tensor, *, metric: Metric = "euclide
     dtype = working_dtype(latents, codebook)
     with torch.no_grad(), without_autocast(latents.device):
         flat = latents.reshape(-1, latents.shape[-1]).to(dtype)
-        return nearest_op(flat, codebook.to(dtype), metric).reshape(latents.shape[:-1])
+        codebook = codebook.to(dtype)
+        search = nearest_op if is_recorded(flat, codebook) else nearest
+        return search(flat, codebook, metric).reshape(latents.shape[:-1])
 
 
 def _check_inputs(latents: Tensor, codebook: Tensor, metric: str) -> None:
@@ -57,9 +60,8 @@ def _check_inputs(latents: Tensor, codebook: Tensor, metric: str) -> None:
         raise ValueError(f"metric {metric!r}; expected {' or '.join(map(repr, get_args(Metric)))}")
 
 
-@torch.library.custom_op("tokenzoo::nearest_code", mutates_args=())
-def nearest_op(latents: Tensor, codebook: Tensor, metric: str) -> Tensor:
-    """The operator: (N, D) and (K, D) of one dtype -> (N,) int64."""
+def nearest(latents: Tensor, codebook: Tensor, metric: str) -> Tensor:
+    """What the operator does: (N, D) and (K, D) of one dtype -> (N,) int64."""
     path = chosen_path(latents)
     if path == "triton":
         from .vq_triton import nearest_triton
@@ -72,6 +74,9 @@ def nearest_op(latents: Tensor, codebook: Tensor, metric: str) -> Tensor:
     with full_products():
         found = (nearest_reference if path == "reference" else nearest_torch)(latents, codebook, bias)
     return found.clamp_(max=num_codes - 1)  # infinity times the zeros that were added is NaN, and leads
+
+
+nearest_op = torch.library.custom_op("tokenzoo::nearest_code", mutates_args=())(nearest)
 
 
 @nearest_op.register_fake
@@ -98,7 +103,7 @@ def nearest_reference(latents: Tensor, codebook: Tensor, bias: Tensor) -> Tensor
 def nearest_torch(latents: Tensor, codebook: Tensor, bias: Tensor) -> Tensor:
     """Tiles of rows against all codes, in bfloat16 first where that pays: (N, D), (K, D), (K,) -> (N,).
 
-    K is a multiple of BLOCK_CODES: `nearest_op` sees to it.
+    K is a multiple of BLOCK_CODES: `nearest` sees to it.
     """
     if certified.pays(latents, codebook):
         search = certified.CertifiedSearch(codebook, bias, tile_shape(len(codebook)))
