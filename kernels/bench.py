@@ -102,15 +102,17 @@ def table(name: str, rows: Sequence[Row]) -> str:
 def _cell(measured: Measurement | None, ours: Measurement, is_ours: bool) -> str:
     if measured is None:
         return "-"
-    memory = f"{measured.peak_mib:.{0 if measured.peak_mib >= 9.95 else 1}f} MiB"
-    unit, base, base_replayed = ("x", ours.milliseconds, ours.replayed)
-    if is_ours:
-        unit, base, base_replayed = " ms", 1.0, 1.0
-    digits = 3 if is_ours else 2
-    time = f"{measured.milliseconds / base:.{digits}g}{unit}"
+    base, base_replayed = (1.0, 1.0) if is_ours else (ours.milliseconds, ours.replayed)
+    digits, unit = (3, " ms") if is_ours else (2, "x")
+    time = f"{_figures(measured.milliseconds / base, digits)}{unit}"
     if measured.replayed and base_replayed:
-        time += f" ({measured.replayed / base_replayed:.{digits}g}{unit})"
-    return f"{time}, {memory}"
+        time += f" ({_figures(measured.replayed / base_replayed, digits)}{unit})"
+    return f"{time}, {_figures(measured.peak_mib, 2)} MiB"
+
+
+def _figures(number: float, digits: int) -> str:
+    """So many significant digits, but no exponent for a large number."""
+    return f"{number:.0f}" if number >= 10**digits - 0.5 else f"{number:#.{digits}g}".rstrip(".")
 
 
 def machine(device: str) -> str:

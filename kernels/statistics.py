@@ -48,8 +48,8 @@ def code_statistics(
         raise ValueError(f"latents of {latents.dtype}, ids of {ids.dtype}; expected floats and int64")
     if num_codes < 1:
         raise ValueError(f"num_codes={num_codes}: expected at least 1")
-    with torch.no_grad(), without_autocast(latents.device):
-        flat = latents.reshape(-1, latents.shape[-1]).to(working_dtype(latents))
+    with without_autocast(latents.device):
+        flat = latents.detach().reshape(-1, latents.shape[-1]).to(working_dtype(latents))
         count = statistics_op if is_recorded(flat, ids) else _statistics
         return CodeStatistics(*count(flat, ids.reshape(-1), num_codes, deterministic))
 

@@ -38,9 +38,9 @@ def nearest_code(latents: Tensor, codebook: Tensor, *, metric: Metric = "euclide
     """
     _check_inputs(latents, codebook, metric)
     dtype = working_dtype(latents, codebook)
-    with torch.no_grad(), without_autocast(latents.device):
-        flat = latents.reshape(-1, latents.shape[-1]).to(dtype)
-        codebook = codebook.to(dtype)
+    with without_autocast(latents.device):
+        flat = latents.detach().reshape(-1, latents.shape[-1]).to(dtype)
+        codebook = codebook.detach().to(dtype)
         search = nearest_op if is_recorded(flat, codebook) else nearest
         return search(flat, codebook, metric).reshape(latents.shape[:-1])
 

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 
 from tokenzoo.kernels.paths import has_triton, using
+
+if not torch.cuda.is_available() or not has_triton():
+    pytest.skip("needs CUDA and triton", allow_module_level=True)
+
 from tokenzoo.kernels.residual import residual_codes
 from tokenzoo.kernels.scalar import level_values, quantize_bins, quantize_levels, quantize_signs
 from tokenzoo.kernels.statistics import code_statistics
@@ -16,10 +20,7 @@ from tokenzoo.kernels.vq import nearest_code, nearest_op
 
 from .near_ties import euclidean, lattice, normal, score_gap
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available() or not has_triton(), reason="needs CUDA and triton"),
-]
+pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture

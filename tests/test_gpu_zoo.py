@@ -9,6 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+if not torch.cuda.is_available():
+    pytest.skip("needs CUDA", allow_module_level=True)
+
 from tokenzoo import NeuralTokenizer
 from tokenzoo.zoo.training import TokenizerTraining
 
@@ -16,11 +19,7 @@ from .cases import NEURAL, decode, equal_items, items_of, tokenizer_of
 from .toys_training import families, pictures
 from .training_audio import ADVERSARY, DECODING, SAMPLES, OneBatch, new_module, new_trainer, tones
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"),
-    pytest.mark.usefixtures("one_thread", "toy_families"),
-]
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("one_thread", "toy_families")]
 IMAGES = families()
 
 
