@@ -155,7 +155,7 @@ def test_convert_writes_a_folder_that_loads(tmp_path, capsys):
         (
             ["encode", "x.png", "--out", "o", "--tokenizer", "titok-l33"],
             2,
-            "unknown tokenizer 'titok-l33'; known:",
+            "unknown tokenizer 'titok-l33'; did you mean titok-l32",
         ),
         (["encode", "x.txt", "--out", "o", "--tokenizer", "bytes", "--keep", "3"], 2, "no nested axis"),
         (["info", "titok-l33"], 2, "unknown tokenizer"),

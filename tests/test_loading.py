@@ -235,8 +235,12 @@ def test_arguments_that_cannot_be_right_are_named(tmp_path: Path, monkeypatch: p
 
 
 def test_a_name_nobody_knows_is_explained() -> None:
-    with pytest.raises(ValueError, match=r"unknown tokenizer 'titok-l33'; known: .*titok-l32"):
-        tokenzoo.load("titok-l33")
+    with pytest.raises(
+        ValueError, match=r"unknown tokenizer 'TiTok-L33'; did you mean titok-l32.*\? `tokenzoo list`"
+    ):
+        tokenzoo.load("TiTok-L33")
+    with pytest.raises(ValueError, match="unknown tokenizer 'qqq'; `tokenzoo list` prints all names"):
+        tokenzoo.load("qqq")
     with pytest.raises(CheckpointError, match="no such folder"):
         tokenzoo.load("./nope")
 

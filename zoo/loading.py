@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -232,9 +233,11 @@ def _from_source(name: str | os.PathLike[str], revision: str | None) -> _Found:
             raise ValueError(f"{name} is a folder and has no revision; leave revision out")
         return _understand(read_folder(folder))
     if "/" not in str(name):
+        near = get_close_matches(str(name).lower(), catalogue.names(), n=3)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise ValueError(
-            f"unknown tokenizer {str(name)!r}; known: {', '.join(catalogue.names())}; "
-            "or give a Hub id owner/repo, or the path of a folder"
+            f"unknown tokenizer {str(name)!r}; {hint}`tokenzoo list` prints all names; or give a Hub id "
+            "owner/repo, or the path of a folder"
         )
     from ..checkpoints.hub import parse_id, read_repo
 
