@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from torch.nn.attention import flex_attention as library
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
+from .recording import is_recorded
+
 # A product takes no fewer features. Zeros add nothing to it.
 LEAST_FEATURES = 16
 
@@ -31,7 +33,8 @@ def flex_attention(
     """As `attention.attention`, whose checks it relies on."""
     shape = (query.shape[2], key.shape[2], causal, prefix, window)
     if keep is None:
-        mask = _mask(*shape, query.device)
+        # Outside of tracers and modes a mask is kept for the next call.
+        mask = (_mask.__wrapped__ if is_recorded(query.detach()) else _mask)(*shape, query.device)
     else:
         rule = _rule(*shape)
 
@@ -62,7 +65,8 @@ def _mask(
     queries: int, keys: int, causal: bool, prefix: int, window: int | None, device: torch.device
 ) -> BlockMask:
     rule = _rule(queries, keys, causal, prefix, window)
-    return create_block_mask(rule, None, None, queries, keys, device=device)
+    with torch.inference_mode(False):  # training could not use it otherwise
+        return create_block_mask(rule, None, None, queries, keys, device=device)
 
 
 def _rule(queries: int, keys: int, causal: bool, prefix: int, window: int | None) -> Rule:

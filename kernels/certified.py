@@ -57,9 +57,9 @@ class CertifiedSearch:
         self._is_distance = bool(bias[bias.isfinite()].any())
         self._lengths, self._rounding = _lengths_and_rounding(codebook)
         self._bias_size = bias.abs().nan_to_num(posinf=0.0).max()
-        ones = torch.ones(len(codebook), 3, dtype=torch.bfloat16)
+        ones = torch.ones(len(codebook), 3, dtype=torch.bfloat16, device=codebook.device)
         self._columns = torch.cat([codebook.bfloat16(), _three_parts(-bias), ones], dim=1)
-        self._order = _grouped(torch.arange(len(codebook)), tile[1])
+        self._order = _grouped(torch.arange(len(codebook), device=codebook.device), tile[1])
         self._biases = _grouped(bias, tile[1])
 
     def __call__(self, latents: Tensor) -> Tensor | None:
@@ -102,7 +102,7 @@ class CertifiedSearch:
         rounded = torch.cat([-rounded, ones, _three_parts(ceiling)], dim=1)
         rows, columns = self.tile
         room = rounded.new_empty(min(rows, len(rounded)) * min(columns, len(self._columns)))
-        least = torch.empty(len(rounded), len(self._biases), dtype=torch.int16)
+        least = torch.empty(len(rounded), len(self._biases), dtype=torch.int16, device=rounded.device)
         for tile, row in zip(rounded.split(rows), least.split(rows), strict=True):
             parts = zip(self._columns.split(columns), row.split(columns // GROUP_CODES, dim=1), strict=True)
             for codes, groups in parts:

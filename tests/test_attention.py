@@ -245,6 +245,21 @@ def test_flex_attention_has_the_same_rules(
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_a_mask_made_in_inference_serves_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    monkeypatch.setattr(attention_flex, "compiled", lambda: flex_attention)
+    attention_flex._mask.cache_clear()
+    query, key, value = heads(40, 40, dtype=torch.float32)
+    rule = {"keep": None, "causal": True, "prefix": 0, "window": 5, "scale": None}
+    with torch.inference_mode():
+        attention_flex.flex_attention(query, key, value, **rule)
+    assert attention_flex._mask.cache_info().currsize == 1
+    mask = attention_flex._mask(40, 40, True, 0, 5, query.device)
+    assert attention_flex._mask.cache_info().hits == 1 and not mask.kv_indices.is_inference()
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("name", RULES)

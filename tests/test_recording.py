@@ -3,13 +3,15 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
+from tokenzoo.kernels.paths import Path, using
 from tokenzoo.kernels.recording import is_recorded
 from tokenzoo.kernels.residual import residual_codes
 from tokenzoo.kernels.statistics import code_statistics
-from tokenzoo.kernels.vq import nearest_code
+from tokenzoo.kernels.vq import nearest, nearest_code
 
 
 def test_who_listens() -> None:
@@ -23,6 +25,34 @@ def test_who_listens() -> None:
     with FlopCounterMode(display=False):
         assert is_recorded(rows)
     assert is_recorded(rows.as_subclass(type("Special", (Tensor,), {})))
+    with torch.device("cpu"):  # a mode, too
+        assert is_recorded(rows)
+    with forward_ad.dual_level():
+        assert is_recorded(rows)
+    seen: list[bool] = []
+    torch.vmap(lambda row: seen.append(is_recorded(row)) or row)(rows)
+    assert seen == [True]
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("path", ["reference", "torch"])
+def test_transforms_see_the_operators(path: Path) -> None:
+    latents, codebook = torch.randn(3, 5, 4), torch.randn(7, 4)
+    with using(path):
+        ids = torch.vmap(lambda rows: nearest_code(rows, codebook))(latents)
+        assert torch.equal(ids, nearest_code(latents, codebook))
+        sums = torch.vmap(lambda rows, ids: code_statistics(rows, ids, 7).sums)(latents, ids)
+        expected = [code_statistics(rows, found, 7).sums for rows, found in zip(latents, ids, strict=True)]
+        assert torch.equal(sums, torch.stack(expected))
+
+
+def test_another_default_device_does_not_matter() -> None:
+    """Enough codes for the search that is certified in bfloat16, where the processor has it."""
+    latents, codebook = torch.randn(600, 8), torch.randn(4096, 8)
+    expected = nearest_code(latents, codebook)
+    with torch.device("meta"):
+        assert torch.equal(nearest_code(latents, codebook), expected)
+        assert torch.equal(nearest(latents, codebook, "euclidean"), expected)
 
 
 @pytest.mark.parametrize("mode", ["real", "fake"])

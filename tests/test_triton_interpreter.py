@@ -265,14 +265,31 @@ class TestStatistics:
         assert torch.equal(found.sums, turned.sums)
         assert found.counts.tolist() == [30, 0, 2970, 0]
 
+    def test_a_row_beyond_all_others_stays_with_its_code(self) -> None:
+        latents, ids = normal(50, 3), torch.arange(50) % 4
+        latents[1] = 1e30
+        with using("triton"):
+            found = code_statistics(latents, ids, 4)
+        torch.testing.assert_close(found.sums, code_statistics(latents, ids, 4).sums, rtol=1e-6, atol=1e-6)
+
+    def test_strided_ids(self) -> None:
+        ids = torch.tensor([[0, 3], [1, 3], [0, 3], [1, 3]])[:, 0]
+        with using("triton"):
+            found = code_statistics(torch.arange(4.0)[:, None], ids, 4)
+            hot = code_statistics(torch.arange(4.0)[:, None], torch.tensor([3]).expand(4), 4)
+        assert found.sums[:, 0].tolist() == [2, 4, 0, 0] and hot.sums[:, 0].tolist() == [0, 0, 0, 6]
+
     def test_infinity_and_nan_stay_with_their_code(self) -> None:
         latents = torch.ones(6, 3)
         latents[0, 0], latents[1, 1], latents[2, 2] = torch.inf, -torch.inf, torch.nan
         latents[3, 0] = -torch.inf
+        latents[4:] = -3e38
         ids = torch.tensor([0, 0, 1, 1, 2, 2])
         with using("triton"):
             found = code_statistics(latents, ids, 3)
-        expected = [[torch.inf, -torch.inf, 2], [-torch.inf, 2, torch.nan], [2, 2, 2]]
+            beyond = code_statistics(torch.tensor([[torch.inf], [-3e38], [-3e38]]), ids[:3] * 0, 1)
+        assert beyond.sums.item() == torch.inf
+        expected = [[torch.inf, -torch.inf, 2], [-torch.inf, 2, torch.nan], [-torch.inf] * 3]
         torch.testing.assert_close(found.sums, torch.tensor(expected), rtol=0, atol=0, equal_nan=True)
 
     def test_an_id_beyond_the_codebook_fails(self) -> None:
