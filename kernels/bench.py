@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import torch
 from tqdm import tqdm
@@ -44,36 +45,72 @@ class Row:
     measured: dict[str, Measurement]
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of the command, on a parser of its own or on the one of `tokenzoo bench`."""
+def _parser() -> argparse.ArgumentParser:
+    """The options; `tokenzoo bench` has the same, in a file that imports no torch (zoo/cli.py)."""
+    parser = argparse.ArgumentParser(prog="python -m tokenzoo.kernels.bench", description=__doc__)
     parser.add_argument("operations", nargs="*", help=f"default: all of {', '.join(CASES)}")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--repeats", type=int, default=5, help="rounds of which the best counts (default: 5)")
     parser.add_argument("--first", type=int, help="only so many sizes of each operation")
     parser.add_argument("--out", type=Path, help="folder for kernels_DEVICE.md and .json")
+    parser.add_argument("--json", action="store_true", help="the numbers on stdout, not the tables")
+    return parser
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, print the tables, write them; 0, or 1 when a contender disagrees with ours."""
-    names = options.operations or list(CASES)
-    if unknown := sorted(set(names) - set(CASES)):
-        raise ValueError(f"unknown operation {', '.join(unknown)}; known: {', '.join(CASES)}")
-    if options.repeats < 1:
-        raise ValueError(f"--repeats {options.repeats}: expected at least 1")
-    if options.out and options.out.exists() and not options.out.is_dir():
-        raise ValueError(f"--out {options.out} is a file: give a folder")
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: no GPU here; leave it out to measure the CPU")
+    """Measure, print each table when it is done, write what there is so far; 0.
+
+    Raises ValueError for options that make no sense, before anything is measured, and RuntimeError when a
+    contender disagrees with ours.
+    """
+    names = list(dict.fromkeys(options.operations)) or list(CASES)
+    _check(options, names)
     torch.set_num_threads(1)
     legend = LEGEND + REPLAYED if options.device == "cuda" else LEGEND
-    page, rows = "\n\n".join([machine(options.device), legend]), []
-    for name in names:
+    parts, rows = [machine(options.device), legend], []
+    for done, name in enumerate(names):
         rows += _measured(name, options)
-        page += f"\n\n{table(name, rows)}"
-        if options.out:  # what is there is kept if a later operation fails
-            _write(options.out, options.device, page, rows)
-    print(page)
+        parts.append(table(name, rows))
+        if not options.json:
+            print("\n\n".join(parts if done == 0 else ["", parts[-1]]).removeprefix("\n"), flush=True)
+        if options.out:
+            _write(options.out, options.device, "\n\n".join(parts), rows)
+    if options.json:
+        print(json.dumps(_records(options.device, rows), indent=1))
     return 0
+
+
+def _check(options: argparse.Namespace, names: Sequence[str]) -> None:
+    if unknown := sorted(set(names) - set(CASES)):
+        raise ValueError(f"unknown operation {', '.join(unknown)}; known: {', '.join(CASES)}")
+    for option in ("repeats", "first"):
+        count = getattr(options, option)
+        if count is not None and count < 1:
+            raise ValueError(f"--{option} {count}: expected at least 1")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: no GPU here; leave it out to measure the CPU")
+    if options.out:
+        _check_folder(options.out, options.device, names)
+
+
+def _check_folder(folder: Path, device: str, names: Sequence[str]) -> None:
+    """It can be written to, and holds no table of other operations, which would be lost."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"--out {folder}: {error.strerror}; give a folder to write to") from error
+    page, numbers = (folder / f"kernels_{device}{suffix}" for suffix in (".md", ".json"))
+    for path in (page, numbers):
+        if path.exists() and not path.is_file():
+            raise ValueError(f"--out {folder}: {path.name} in it is no file; give another folder")
+    if numbers.exists():
+        held = {row["operation"] for row in json.loads(numbers.read_text())["rows"]}
+        if others := sorted(held - set(names)):
+            raise ValueError(
+                f"--out {folder}: {numbers.name} in it also holds {', '.join(others)}, which would be lost; "
+                "name no operation to measure all, or give another folder"
+            )
 
 
 def _measured(name: str, options: argparse.Namespace) -> list[Row]:
@@ -141,18 +178,27 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def _records(device: str, rows: Sequence[Row]) -> dict[str, object]:
+    return {"machine": machine(device), "rows": [asdict(row) for row in rows]}
+
+
 def _write(folder: Path, device: str, page: str, rows: Sequence[Row]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"kernels_{device}.md").write_text(page + "\n")
-    records = {"machine": machine(device), "rows": [asdict(row) for row in rows]}
-    (folder / f"kernels_{device}.json").write_text(json.dumps(records, indent=1) + "\n")
+    """Both files, each at once: an interrupt leaves the one before."""
+    texts = {".md": page, ".json": json.dumps(_records(device, rows), indent=1)}
+    for suffix, text in texts.items():
+        path = folder / f"kernels_{device}{suffix}"
+        unfinished = path.with_name(f".{path.name}.part")
+        unfinished.write_text(text + "\n")
+        unfinished.replace(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command by itself."""
-    parser = argparse.ArgumentParser(prog="python -m tokenzoo.kernels.bench", description=__doc__)
-    add_options(parser)
-    return run(parser.parse_args(arguments))
+    parser = _parser()
+    try:
+        return run(parser.parse_args(arguments))
+    except ValueError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ class Case:
     """One row of a table.
 
     size        what was measured, as a reader says it
-    contenders  ours first, under OURS; every one does the same work on the same inputs
+    contenders  ours first, under OURS; every one does the same work on the same inputs, or less where it
+                says so
     agree       whether ours gives what the plain formula gives, asked before anything is timed
     """
 

@@ -54,6 +54,45 @@ def test_the_page_and_the_numbers(monkeypatch, tmp_path: Path, capsys) -> None:
     assert rows[0]["measured"]["peer"]["peak_mib"] == pytest.approx(8000000 / 2**20, rel=0.1)
 
 
+def test_the_numbers_on_stdout(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(bench, "CASES", {"tiny": tiny(), "other": tiny()})
+    assert main(["bench", "tiny", "other", "tiny", "--repeats", "1", "--first", "1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [row["operation"] for row in told["rows"]] == ["tiny", "other"]
+    assert told["rows"][0]["measured"][OURS]["milliseconds"] > 0
+
+
+def test_tables_of_other_operations_are_not_lost(monkeypatch, tmp_path: Path, capsys) -> None:
+    monkeypatch.setattr(bench, "CASES", {"tiny": tiny(), "other": tiny()})
+    command = ["bench", "--repeats", "1", "--out", str(tmp_path)]
+    assert main(command) == 0
+    page = (tmp_path / "kernels_cpu.md").read_text()
+    assert page.strip() == capsys.readouterr().out.strip() and page.count("### ") == 2
+    assert main([*command, "tiny"]) == 2
+    assert "kernels_cpu.json in it also holds other, which would be lost" in capsys.readouterr().err
+    assert (tmp_path / "kernels_cpu.md").read_text() == page
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kernels_cpu.json", "kernels_cpu.md"]
+
+
+def test_what_was_measured_before_a_failure_is_kept(monkeypatch, tmp_path: Path, capsys) -> None:
+    monkeypatch.setattr(bench, "CASES", {"tiny": tiny(), "other": tiny(agrees=False)})
+    assert main(["bench", "--repeats", "1", "--out", str(tmp_path)]) == 1
+    assert "### tiny" in (tmp_path / "kernels_cpu.md").read_text()
+    assert "### tiny" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_path: Path, capsys) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "taken" / "kernels_cpu.md").mkdir(parents=True)
+    for out, message in [
+        ("file", "File exists; give a folder"),
+        ("file/below", "Not a directory; give a folder"),
+        ("taken", "kernels_cpu.md in it is no file"),
+    ]:
+        assert main(["bench", "nearest", "--out", str(tmp_path / out)]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_what_disagrees_is_not_timed(monkeypatch, capsys) -> None:
     monkeypatch.setattr(bench, "CASES", {"tiny": tiny(agrees=False)})
     assert main(["bench", "tiny"]) == 1
@@ -89,6 +128,16 @@ def test_ids_agree_but_for_a_thousandth() -> None:
     ids = torch.arange(2000)
     assert bench_cases.same(ids, torch.cat([ids[:1999], ids[:1]]))
     assert not bench_cases.same(ids, ids.roll(1))
+
+
+def test_the_module_names_mistakes_too(capsys) -> None:
+    for arguments, message in [
+        (["nothing"], "unknown operation nothing"),
+        (["fsq", "--first", "0"], "--first 0"),
+    ]:
+        with pytest.raises(SystemExit, match="2"):
+            bench.main(arguments)
+        assert message in capsys.readouterr().err
 
 
 def test_the_module_is_a_command() -> None:
