@@ -54,8 +54,8 @@ def cdist_argmin(latents: Tensor, codebook: Tensor) -> Tensor:
 
 
 def flash_assign(latents: Tensor, codebook: Tensor) -> dict[str, Work]:
-    """The assignment of flash-kmeans, for CUDA alone, if installed: in the precision it chooses, TF32, and with
-    the squares of the latents, which it asks for, at no cost."""
+    """The assignment of flash-kmeans, for CUDA alone, if installed: in the precision it chooses, TF32. The
+    squares of the latents, which it asks for, are not timed."""
     if not latents.is_cuda or find_spec("flash_kmeans") is None:
         return {}
     assign = import_module("flash_kmeans.assign_euclid_triton").euclid_assign_triton

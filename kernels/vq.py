@@ -26,9 +26,9 @@ def nearest_code(latents: Tensor, codebook: Tensor, *, metric: Metric = "euclide
     """Index of the code closest to each latent; ties go to the lowest index.
 
     Computed in float32 at least, under any autocast; float64 stays float64. Memory grows with N + K, never
-    with N x K. A latent that holds NaN gets index 0; a codebook that does has no nearest code. Where two codes
-    score within 1e-6 (|z| |e| + |e|^2) of each other, with the longest e, float32 may take either (1.2e-7 D at
-    worst, where all products have one sign); copies of a code tie exactly.
+    with N x K. A latent that holds NaN gets index 0; a codebook that does has no nearest code. Where two
+    codes score within 1e-6 (|z| |e| + |e|^2) of each other, with the longest e, float32 may take either
+    (1.2e-7 D at worst, where all products have one sign); copies of a code tie exactly.
 
     latents   (..., D) float
     codebook  (K, D)   float

@@ -22,8 +22,8 @@ from torch import Tensor
 # Multiplications from which screening pays: below, its launches take longer than float32 outside the tensor
 # cores (H200). Up to 16 features count as 16, and finding the maximum as much again.
 SCREEN_FROM_WORK = 2_500_000_000
-# As fast as bfloat16, and three bits finer. Of Gaussian rows, against 16384 codes of 256 (1024) features, 0.4 %
-# (0.7 %) stay open. Powers of two fit vectors to its range.
+# As fast as bfloat16, and three bits finer. Of Gaussian rows, against 16384 codes of 256 (1024) features,
+# 0.4 % (0.7 %) stay open. Powers of two fit vectors to its range.
 SCREEN_DTYPE = torch.float16
 # Of a score in the screening, the last bits hold its tile. More of them would cost more than they save.
 MOST_TILE_BITS = 14
