@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from .bench_cases import CASES, OURS
 from .bench_measure import Measurement, measure
+from .bench_peers import has_vqp
 
 LEGEND = (
     "Cells: time, and the most memory held beyond the inputs. 2x takes twice as long as tokenzoo, 0.5x half "
@@ -33,7 +34,7 @@ REPLAYED = (
 )
 # What is measured as a CUDA graph; of its contenders, those of VQP wait for the device and cannot be.
 REPLAY = ("nearest", "ema-step", "statistics", "residual", "fsq")
-_PACKAGES = ("torch", "triton", "vector-quantize-pytorch", "flash-kmeans")
+_PACKAGES = ("torch", "triton", "vector-quantize-pytorch")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tokenzoo.kernels.bench", description=__doc__)
     parser.add_argument("operations", nargs="*", help=f"default: all of {', '.join(CASES)}")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--repeats", type=int, default=5, help="rounds of which the best counts (default: 5)")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="rounds of which the best counts (default: 5; CPU)"
+    )
     parser.add_argument("--first", type=int, help="only so many sizes of each operation")
     parser.add_argument("--out", type=Path, help="folder for kernels_DEVICE.md and .json")
     parser.add_argument("--json", action="store_true", help="the numbers on stdout, not the tables")
@@ -65,6 +68,8 @@ def run(options: argparse.Namespace) -> int:
     """
     names = list(dict.fromkeys(options.operations)) or list(CASES)
     _check(options, names)
+    if not has_vqp():
+        print('VQP is missing, its columns are left out: pip install ".[bench]"', file=sys.stderr)
     torch.set_num_threads(1)
     legend = LEGEND + REPLAYED if options.device == "cuda" else LEGEND
     parts, rows = [machine(options.device), legend], []
@@ -154,7 +159,8 @@ def _figures(number: float, digits: int) -> str:
 
 def machine(device: str) -> str:
     """One paragraph: hardware, versions, method."""
-    versions = [f"{name} {found}" for name in _PACKAGES if (found := _version(name))]
+    packages = [*_PACKAGES, "flash-kmeans"] if device == "cuda" else _PACKAGES
+    versions = [f"{name} {found}" for name in packages if (found := _version(name))]
     if device == "cuda":
         hardware, method = torch.cuda.get_device_name(), "medians of triton.testing.do_bench"
     else:

@@ -84,9 +84,12 @@ def test_decode_finds_the_tokenizer_in_the_file(photographs, tmp_path, capsys):
     assert torch.equal(shown, (expected * 255).round() / 255)
 
 
-def test_until_stops_at_the_shortest_length_that_is_good_enough(tmp_path):
+def test_until_stops_at_the_shortest_length_that_is_good_enough(tmp_path, capsys):
     out = tmp_path / "tokens"
     assert main(["encode", str(SAMPLES[1]), "--out", str(out), "--until", "psnr>=22"]) == 0
+    assert "misses" not in capsys.readouterr().err
+    assert main(["encode", str(SAMPLES[1]), "--out", str(tmp_path / "all"), "--until", "psnr>=90"]) == 0
+    assert f"{SAMPLES[1]} misses psnr>=90 with all 376 tokens" in capsys.readouterr().err
     tokens = tokenzoo.Tokens.load(next(out.glob("*.tok")))
     tokenizer = tokenzoo.load("pyramid-128")
     original = tokenizer.preprocess(SAMPLES[1])[None]

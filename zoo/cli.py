@@ -160,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     bench = _verb(verbs, "bench", "time the kernels beside their peers on this machine", _bench)
     bench.add_argument("operations", nargs="*", help="which; default: all")
     bench.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    bench.add_argument("--repeats", type=_count, default=5, help="rounds, of which the best counts")
+    bench.add_argument("--repeats", type=_count, default=5, help="rounds, of which the best counts (CPU)")
     bench.add_argument("--first", type=_count, help="only so many sizes of each operation")
     bench.add_argument("--out", type=Path, help="folder for a page and the numbers")
 

@@ -49,7 +49,9 @@ def describe(name: str, revision: str | None = None) -> dict[str, Any]:
     row = catalogue.find(name)
     if row is not None:
         paper = None if row.paper is None else f"https://arxiv.org/abs/{row.paper}"
-        extra = {"repo": row.repo, "download": row.download, "paper": paper, "notice": row.notice}
+        source = None if row.repo or row.download else "in this package"
+        extra = {"source": source, "repo": row.repo, "download": row.download}
+        extra |= {"paper": paper, "notice": row.notice}
         return _described(row.facts) | {key: value for key, value in extra.items() if value}
     from .loading import load
 
@@ -144,7 +146,9 @@ def encode_files(options: Namespace) -> int:
     found = _find(files, options.inputs)
     if options.until is not None and (options.keep or options.kbps or options.set):
         raise UsageError("--until finds the length by itself: leave --keep, --kbps and --set out")
-    shorten = None if options.until is None else _shortener(options.until, tokenizer)
+    shorten = passes = None
+    if options.until is not None:
+        shorten, passes = _shortener(options.until, tokenizer)
     with _as_usage():
         keep = _keep(options, tokenizer.facts)
         keywords = parse_keywords(tokenizer, "encode", options.set)
@@ -158,8 +162,11 @@ def encode_files(options: Namespace) -> int:
         if isinstance(caption := keywords.get("captions"), str):  # one for all, on the command line
             told = keywords | {"captions": [caption] * len(items)}
         tokens = shorten(items) if shorten else tokenizer.encode(items, keep=keep, **told)
-        for (index, _), single in zip(batch, tokens.unbind(), strict=True):
+        for (index, item), single in zip(batch, tokens.unbind(), strict=True):
             target = options.out / outputs[index]
+            if passes and not passes(single, item):
+                count = int(single.lengths[0])
+                print(f"{found[index][0]} misses {options.until} with all {count} tokens", file=sys.stderr)
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 single.save(target)
@@ -348,8 +355,10 @@ def _keeps(asked: list[int] | None, facts: Any) -> list[int | None]:
     return [*(facts.check_keep(count) for count in counts if count < limit), None]
 
 
-def _shortener(target: str, tokenizer: Tokenizer) -> Callable[[list[Any]], Tokens]:
-    """`psnr>=25` as a function from items to their shortest tokens that reach it."""
+def _shortener(
+    target: str, tokenizer: Tokenizer
+) -> tuple[Callable[[list[Any]], Tokens], Callable[[Tokens, Any], bool]]:
+    """`psnr>=25` as a function from items to their shortest tokens that reach it, and whether one does."""
     import torch
 
     from .shorten import shorten
@@ -366,7 +375,15 @@ def _shortener(target: str, tokenizer: Tokenizer) -> Callable[[list[Any]], Token
 
     metrics = importlib.import_module("..image.metrics", __package__)
     score = getattr(metrics, score_name.strip())
-    return lambda items: shorten(tokenizer, torch.stack(items), score, level)
+
+    def passes(tokens: Tokens, item: Any) -> bool:
+        # A shorter one was decoded already, and passed.
+        if int(tokens.lengths[0]) < tokenizer.num_tokens(item.shape[1:]):
+            return True
+        decoded = tokenizer.decode(tokens)
+        return bool(score(decoded, item[None].to(decoded)) >= level)
+
+    return lambda items: shorten(tokenizer, torch.stack(items), score, level), passes
 
 
 def _check_out(folder: Path) -> None:

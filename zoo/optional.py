@@ -15,5 +15,6 @@ def require(module: str, extra: str) -> ModuleType:
         return import_module(module)
     except (ImportError, OSError, RuntimeError) as error:
         raise ImportError(
-            f'{module} is missing or broken ({error}); pip install "tokenzoo[{extra}]"'
+            f'{module} is missing or broken ({error}); pip install "tokenzoo[{extra}]", or ".[{extra}]" in a '
+            "checkout"
         ) from error
