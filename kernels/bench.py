@@ -34,6 +34,7 @@ REPLAYED = (
 )
 # What is measured as a CUDA graph; of its contenders, those of VQP wait for the device and cannot be.
 REPLAY = ("nearest", "ema-step", "statistics", "residual", "fsq")
+SUFFIXES, UNFINISHED = (".md", ".json"), ".unfinished"
 _PACKAGES = ("torch", "triton", "vector-quantize-pytorch")
 
 
@@ -63,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> int:
     """Measure, print each table when it is done, write what there is so far; 0.
 
+    A run that is interrupted leaves its tables in kernels_DEVICE.unfinished.md and .json.
+
     Raises ValueError for options that make no sense, before anything is measured, and RuntimeError when a
     contender disagrees with ours.
     """
@@ -80,6 +83,10 @@ def run(options: argparse.Namespace) -> int:
             print("\n\n".join(parts if done == 0 else ["", parts[-1]]).removeprefix("\n"), flush=True)
         if options.out:
             _write(options.out, options.device, "\n\n".join(parts), rows)
+    if options.out:
+        for suffix in SUFFIXES:
+            name = f"kernels_{options.device}"
+            (options.out / f"{name}{UNFINISHED}{suffix}").replace(options.out / f"{name}{suffix}")
     if options.json:
         print(json.dumps(_records(options.device, rows), indent=1))
     return 0
@@ -105,7 +112,7 @@ def _check_folder(folder: Path, device: str, names: Sequence[str]) -> None:
         TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ValueError(f"--out {folder}: {error.strerror}; give a folder to write to") from error
-    page, numbers = (folder / f"kernels_{device}{suffix}" for suffix in (".md", ".json"))
+    page, numbers = (folder / f"kernels_{device}{suffix}" for suffix in SUFFIXES)
     for path in (page, numbers):
         if path.exists() and not path.is_file():
             raise ValueError(f"--out {folder}: {path.name} in it is no file; give another folder")
@@ -189,13 +196,9 @@ def _records(device: str, rows: Sequence[Row]) -> dict[str, object]:
 
 
 def _write(folder: Path, device: str, page: str, rows: Sequence[Row]) -> None:
-    """Both files, each at once: an interrupt leaves the one before."""
-    texts = {".md": page, ".json": json.dumps(_records(device, rows), indent=1)}
-    for suffix, text in texts.items():
-        path = folder / f"kernels_{device}{suffix}"
-        unfinished = path.with_name(f".{path.name}.part")
-        unfinished.write_text(text + "\n")
-        unfinished.replace(path)
+    texts = page, json.dumps(_records(device, rows), indent=1)
+    for suffix, text in zip(SUFFIXES, texts, strict=True):
+        (folder / f"kernels_{device}{UNFINISHED}{suffix}").write_text(text + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

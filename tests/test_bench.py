@@ -76,8 +76,10 @@ def test_tables_of_other_operations_are_not_lost(monkeypatch, tmp_path: Path, ca
 
 def test_what_was_measured_before_a_failure_is_kept(monkeypatch, tmp_path: Path, capsys) -> None:
     monkeypatch.setattr(bench, "CASES", {"tiny": tiny(), "other": tiny(agrees=False)})
+    (tmp_path / "kernels_cpu.md").write_text("of a run before")
     assert main(["bench", "--repeats", "1", "--out", str(tmp_path)]) == 1
-    assert "### tiny" in (tmp_path / "kernels_cpu.md").read_text()
+    assert "### tiny" in (tmp_path / "kernels_cpu.unfinished.md").read_text()
+    assert (tmp_path / "kernels_cpu.md").read_text() == "of a run before"
     assert "### tiny" in capsys.readouterr().out
 
 

@@ -164,6 +164,17 @@ def test_statistics_are_the_same_bits_at_every_run(rows: int, dim: int, codes: i
     torch.testing.assert_close(found[0].sums.double(), expected.sums, rtol=1e-5, atol=1e-3)
 
 
+def test_a_row_beyond_all_others_stays_with_its_code_whatever_the_strides() -> None:
+    latents = normal(5000, 48).cuda()
+    latents[7] = 1e30
+    ids = torch.stack([torch.arange(5000) % 64, torch.full((5000,), 3)], dim=1).cuda()
+    for column in ids.unbind(1):
+        found = code_statistics(latents, column, 64)
+        with using("torch"):
+            expected = code_statistics(latents.double(), column, 64)
+        torch.testing.assert_close(found.sums.double(), expected.sums, rtol=1e-6, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("levels", "rule"),
     [((8, 5, 5, 5), {}), ((8,) * 9, {}), ((8, 7, 2), {"symmetric": True}), ((8, 5, 4), {"clamp": True})],
