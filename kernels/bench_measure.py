@@ -64,7 +64,7 @@ def _least_seconds(work: Work) -> float:
 def _cpu_peak_mib(work: Work) -> float:
     """The largest running sum of allocations. (A process keeps what was freed: its size says little.)"""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it logs an error where there is no GPU
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         work()
     results = profiler.profiler
     if results is None or results.kineto_results is None:

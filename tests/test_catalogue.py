@@ -64,7 +64,7 @@ def test_official_models_have_a_short_name_and_their_own_id(name: str, repo: str
 def test_unknown_names_get_the_list() -> None:
     assert catalogue.find("titok-l33") is None
     with pytest.raises(
-        ValueError, match=r"unknown tokenizer 'titok-l33'; known: .*titok-l32.*; or give a Hub id"
+        ValueError, match=r"unknown tokenizer 'titok-l33'; did you mean titok-l32 .*; or give a Hub id"
     ):
         tokenzoo.load("titok-l33")
     with pytest.raises(ValueError, match=r"unknown tokenizer_type 'gan'; known: .*bytes, "):

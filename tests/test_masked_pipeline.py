@@ -51,7 +51,7 @@ def test_a_text_gives_its_row() -> None:
     text[0, 0, 1] = text[1, 0, 2] = 1
     keep = torch.tensor([[True, False, False]] * 2)
     text[:, 1:] = 100  # what is not kept is not read
-    made = pipeline(prompt_embeds=text, prompt_keep=keep, generator=seeded(0))
+    made = pipeline(prompt_embeds=text, prompt_keep=keep, guidance_scale=1.5, generator=seeded(0))
     assert made.tokens.ids.tolist() == ids_of_classes(build_toy("toy-grid"))[[1, 2]].tolist()
 
 

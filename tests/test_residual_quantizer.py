@@ -180,6 +180,7 @@ def test_stages_that_are_more_than_a_search_are_not_fused() -> None:
     assert torch.equal(quantizer.encode(latents), quantizer(latents).values)
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch 2.11 itself
 def test_compiled_is_eager() -> None:
     quantizer, latents = randomized(plain()), draw(6, DIM)
     compiled = torch.compile(quantizer, fullgraph=True, backend="aot_eager")

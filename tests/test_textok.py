@@ -25,7 +25,7 @@ def model(request: pytest.FixtureRequest) -> TexTok:
 
 
 def images(count: int = 3) -> Tensor:
-    return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(4))
 
 
 def test_a_caption_changes_tokens_and_picture(model: TexTok) -> None:
@@ -97,11 +97,11 @@ def _trained_error(pictures: Tensor, captions: list[str]) -> float:
     small = SmallTexTokVqConfig(num_tokens=1, num_codes=2, latent_dim=2, encoder=size, decoder=size)
     config = replace(small, image_size=8, preprocess=replace(small.preprocess, size=8))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(1)
         model = TexTok(config)
         text = model.caption_encoder(captions, device=model.device, dtype=model.dtype)
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-        for _ in range(250):
+        optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+        for _ in range(400):
             result = model(pictures, text_features=text)
             error = (result.signal - pictures).square().mean()
             optimizer.zero_grad()

@@ -100,8 +100,9 @@ def test_screening(
     monkeypatch.setattr(vq_triton, "SCREEN_DTYPE", dtype)
     for rows in (256, 1 << 15):
         vq_triton.screened(torch.zeros(rows, dim), torch.zeros(300, dim), torch.zeros(300))
-    # Of rows that are read in parts, the tiles that were fastest on an H200 do not fit in registers.
-    check(compiled, "_halve", "_screen", spilled=400 if dim > 256 else 64)
+    # Of rows that are read in parts, the tiles that were fastest on an H200 do not fit in registers; those of
+    # few features do not with triton 3.6.
+    check(compiled, "_halve", "_screen", spilled=400 if dim > 256 else 200 if dim <= 16 else 64)
     kind = "bf16" if dtype == torch.bfloat16 else "f16"
     assert re.search(rf"wgmma\.mma_async\S*\.f32\.{kind}\.{kind}", compiled[-1].ptx)
 
