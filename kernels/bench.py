@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
         rows += _measured(name, options)
         parts.append(table(name, rows))
         if not options.json:
-            print("\n\n".join(parts if done == 0 else ["", parts[-1]]).removeprefix("\n"), flush=True)
+            print("\n\n".join(parts) if done == 0 else f"\n{parts[-1]}", flush=True)
         if options.out:
             _write(options.out, options.device, "\n\n".join(parts), rows)
     if options.out:

@@ -18,15 +18,13 @@ from .vq_triton import (
     inverse_of,
     nearer,
     offsets,
-    overtake,
     overtake_roughly,
     padded,
     power_below,
-    products,
+    scan_codes,
     score_error,
-    take_winner,
+    three_winners,
     tile_bits,
-    winner,
 )
 
 # A residual and a tile of codes of this width fit in registers.
@@ -93,9 +91,9 @@ def _walk(
             tl.debug_barrier()
             tl.store(residuals + at, residual, inside)
             tl.debug_barrier()
-            scanned = _scan_stage(
-                residuals, tl.minimum(rows, num_rows - 1), codebooks + first * DIM, bias + first, num_codes,
-                DIM, ROWS, SCAN_CODES, SCAN_WIDTH,
+            _, scanned = scan_codes(
+                residuals, tl.minimum(rows, num_rows - 1), codebooks + first * DIM, bias + first,
+                0, num_codes, num_codes, DIM, ROWS, SCAN_CODES, SCAN_WIDTH,
             )  # fmt: skip
             code = tl.where(settled, code, scanned)
         taken = _rows_of(codebooks, first + code, live[:, None] & (features < DIM)[None, :], DIM, WIDTH)
@@ -138,10 +136,7 @@ def _screen_stage(
         scores = tl.dot(half, tile) * tl.load(code_scales + near)[None, :]
         scores += tl.load(bias + near)[None, :] * inverse[:, None]
         best, beaten = overtake_roughly(scores, codes, num_codes, best, beaten, CODES, BITS)
-    rough, first, best = take_winner(best, num_codes, CODES, BITS)
-    _, second, best = take_winner(best, num_codes, CODES, BITS)
-    _, third, best = take_winner(best, num_codes, CODES, BITS)
-    lead = rough - tl.max(tl.maximum(best, beaten), axis=1)
+    first, second, third, lead = three_winners(best, beaten, num_codes, CODES, BITS)
     score = _score(residual, codebooks, bias, stage_start, first, DIM, WIDTH)
     score, code = nearer(
         score, first, _score(residual, codebooks, bias, stage_start, second, DIM, WIDTH), second
@@ -158,21 +153,3 @@ def _score(residual, codebooks, bias, stage_start, codes, DIM: tl.constexpr, WID
     inside = (tl.arange(0, WIDTH) < DIM)[None, :]
     some = _rows_of(codebooks, stage_start + codes, inside, DIM, WIDTH)
     return tl.load(bias + codes) + tl.sum(residual * some, axis=1)
-
-
-@triton.jit
-def _scan_stage(
-    residuals, rows, codebook, bias, num_codes,
-    DIM: tl.constexpr, ROWS: tl.constexpr, CODES: tl.constexpr, WIDTH: tl.constexpr,
-):  # fmt: skip
-    """The nearest code by float32 scores (ROWS,)."""
-    best = tl.full((ROWS, CODES), float("-inf"), tl.float32)
-    tile = tl.zeros((ROWS, CODES), tl.int32)
-    for start in range(0, num_codes, CODES):
-        codes = start + tl.arange(0, CODES)
-        near = tl.minimum(codes, num_codes - 1).to(tl.int64)
-        scores = products(residuals, rows, codebook, near, DIM, WIDTH)
-        scores += tl.load(bias + codes, codes < num_codes, float("-inf"))[None, :]
-        best, tile = overtake(scores, start, best, tile)
-    _, code = winner(best, tile, CODES)
-    return code

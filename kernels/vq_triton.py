@@ -279,6 +279,23 @@ def winner(best, tile, CODES: tl.constexpr):
 
 
 @triton.jit
+def scan_codes(
+    latents, rows, codebook, bias, first, stop, num_codes,
+    DIM: tl.constexpr, ROWS: tl.constexpr, CODES: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    """The best of the codes from `first` to `stop` by float32 scores: score and code (ROWS,)."""
+    best = tl.full((ROWS, CODES), float("-inf"), tl.float32)
+    tile = tl.zeros((ROWS, CODES), tl.int32)
+    for start in range(first, stop, CODES):
+        codes = start + tl.arange(0, CODES)
+        near = tl.minimum(codes, num_codes - 1).to(tl.int64)
+        scores = products(latents, rows, codebook, near, DIM, WIDTH)
+        scores += tl.load(bias + codes, codes < num_codes, float("-inf"))[None, :]
+        best, tile = overtake(scores, start, best, tile)
+    return winner(best, tile, CODES)
+
+
+@triton.jit
 def overtake_roughly(scores, codes, num_codes, best, beaten, CODES: tl.constexpr, BITS: tl.constexpr):
     """The best score of each lane, and the best of those it has beaten (ROWS, CODES), now with these codes.
 
@@ -302,6 +319,15 @@ def take_winner(best, num_codes, CODES: tl.constexpr, BITS: tl.constexpr):
     # Where none is left, or all is NaN, any code will do.
     code = tl.minimum(code, num_codes - 1)
     return score, code, tl.where(lanes == lane[:, None], float("-inf"), best)
+
+
+@triton.jit
+def three_winners(best, beaten, num_codes, CODES: tl.constexpr, BITS: tl.constexpr):
+    """The codes of the best three lanes, and by how much the first leads all others (ROWS,)."""
+    rough, first, best = take_winner(best, num_codes, CODES, BITS)
+    _, second, best = take_winner(best, num_codes, CODES, BITS)
+    _, third, best = take_winner(best, num_codes, CODES, BITS)
+    return first, second, third, rough - tl.max(tl.maximum(best, beaten), axis=1)
 
 
 @triton.jit
@@ -346,16 +372,9 @@ def _scan(
     rows = tl.minimum(places, num_rows - 1).to(tl.int64)
     if order is not None:
         rows = tl.load(order + rows, places < limit, 0).to(tl.int64)
-    best = tl.full((ROWS, CODES), float("-inf"), tl.float32)
-    tile = tl.zeros((ROWS, CODES), tl.int32)
     first = tl.program_id(1) * share
-    for start in range(first, tl.minimum(first + share, num_codes), CODES):
-        codes = start + tl.arange(0, CODES)
-        near = tl.minimum(codes, num_codes - 1).to(tl.int64)
-        scores = products(latents, rows, codebook, near, DIM, WIDTH)
-        scores += tl.load(bias + codes, codes < num_codes, float("-inf"))[None, :]
-        best, tile = overtake(scores, start, best, tile)
-    score, code = winner(best, tile, CODES)
+    stop = tl.minimum(first + share, num_codes)
+    score, code = scan_codes(latents, rows, codebook, bias, first, stop, num_codes, DIM, ROWS, CODES, WIDTH)
     tl.atomic_min(keys + rows, key_of(score, code), places < limit, sem="relaxed")
 
 
@@ -422,10 +441,7 @@ def _screen(
         scores = products(half_rows, rows, half_codes, near.to(tl.int64), DIM, WIDTH)
         scores = scores * tl.load(code_scales + near)[None, :] + tl.load(bias + near)[None, :] * inverse
         best, beaten = overtake_roughly(scores, codes, num_codes, best, beaten, CODES, BITS)
-    rough, first, best = take_winner(best, num_codes, CODES, BITS)
-    _, second, best = take_winner(best, num_codes, CODES, BITS)
-    _, third, best = take_winner(best, num_codes, CODES, BITS)
-    lead = rough - tl.max(tl.maximum(best, beaten), axis=1)
+    first, second, third, lead = three_winners(best, beaten, num_codes, CODES, BITS)
     score = _score(latents, rows, codebook, bias, first, DIM)
     score, code = nearer(score, first, _score(latents, rows, codebook, bias, second, DIM), second)
     score, code = nearer(score, code, _score(latents, rows, codebook, bias, third, DIM), third)
